@@ -1,0 +1,1 @@
+"""From the vault back into live tables: plan, prove, commit."""

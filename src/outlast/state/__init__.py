@@ -1,0 +1,1 @@
+"""What this host keeps for itself: disposable, rebuildable, encrypted under the host key."""
