@@ -81,10 +81,10 @@ def key_of(positions: tuple[int, ...]) -> Callable[[bytes], bytes]:
 def order_of(kinds: tuple[KeyKind, ...]) -> Callable[[bytes], OrderKey]:
     """A function from a key (as `key_of` cuts it) to a value that sorts as the sweep's ORDER BY does.
 
-    Without kinds (no key) the key is the whole row, ordered by its bytes as sent.
+    Without kinds (no key) the key is the whole row, ordered column by column by its text.
     """
     if not kinds:
-        return lambda key: ((0, key),)
+        return lambda key: tuple([_part(KeyKind.TEXT, field) for field in key.split(b"\t")])
 
     def order(key: bytes) -> OrderKey:
         return tuple([_part(kind, field) for kind, field in zip(kinds, key.split(b"\t"), strict=True)])

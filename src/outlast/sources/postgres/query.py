@@ -1,0 +1,165 @@
+"""How a table is read: the columns, the joins by which a row finds its tenant, and the order rows come in.
+
+The order is one that Python computes too (core/row.py): integers by number, everything else by the bytes of the text
+that COPY sends. A tenant filter is never put under a COLLATE, or its index would be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from outlast.core.errors import BugError
+from outlast.core.row import KeyKind
+from outlast.core.table import Column, OwnershipKind, Table, TableName
+from outlast.core.tenant import TenantKey
+
+_ORDERED_BY_BYTES = ("text", "character varying", "name")
+_INTEGERS = ("smallint", "integer", "bigint")
+_BYTE_ORDER = sql.SQL('{} COLLATE "C"')
+
+
+def identifier(name: TableName) -> sql.Identifier:
+    return sql.Identifier(name.schema, name.name)
+
+
+def column(name: str) -> sql.Composed:
+    """A column of the table that is read; it is always called `t`."""
+    return sql.SQL("{}.{}").format(sql.Identifier("t"), sql.Identifier(name))
+
+
+def select_list(table: Table) -> sql.Composed:
+    return sql.SQL(", ").join([column(one.name) for one in table.columns])
+
+
+def _source(table: Table) -> sql.Composed:
+    """FROM clause: the table, and a LEFT JOIN for each step of its ownership path."""
+    only = sql.SQL("ONLY ") if table.only else sql.SQL("")
+    parts: list[sql.Composable] = [sql.SQL("FROM {}{} AS t").format(only, identifier(table.name))]
+    here = "t"
+    for number, step in enumerate(table.ownership.path, start=1):
+        there = f"p{number}"
+        matches = sql.SQL(" AND ").join(
+            [
+                sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(sql.Identifier(here, ours), sql.Identifier(there, theirs))
+                for ours, theirs in zip(step.columns, step.to_columns, strict=True)
+            ]
+        )
+        parts.append(
+            sql.SQL("LEFT JOIN {} AS {} ON {}").format(identifier(step.to), sql.Identifier(there), matches)
+        )
+        here = there
+    return sql.SQL(" ").join(parts)
+
+
+def tenant_expression(table: Table) -> sql.Composed | None:
+    """The tenant's key as the source's own type; None for a table that no tenant owns."""
+    ownership = table.ownership
+    if ownership.kind is not OwnershipKind.OWNED:
+        return None
+    if ownership.tenant_column is None:
+        raise BugError(f"table {table.name} is owned but has no tenant column")
+    here = f"p{len(ownership.path)}" if ownership.path else "t"
+    return sql.SQL("{}").format(sql.Identifier(here, ownership.tenant_column))
+
+
+def _ordered(one: Column) -> list[sql.Composable]:
+    """ORDER BY terms of one column, as core/row.py orders it: NULLs last, then by number or by bytes."""
+    name = column(one.name)
+    nulls = [] if one.not_null else [sql.SQL("pg_catalog.num_nulls({})").format(name)]
+    return [*nulls, _by_bytes(one)]
+
+
+def _by_bytes(one: Column) -> sql.Composed:
+    name = column(one.name)
+    base = one.type.partition("(")[0]
+    if base == "uuid":
+        return name  # its own order is that of its text
+    if base in _ORDERED_BY_BYTES:
+        return _BYTE_ORDER.format(name)
+    # format() calls the type's output function, as COPY does; a cast to text differs for boolean, inet and char(n)
+    return _BYTE_ORDER.format(sql.SQL("pg_catalog.format('%s', {})").format(name))
+
+
+def _key_terms(table: Table) -> list[sql.Composable]:
+    by_name = {one.name: one for one in table.columns}
+    if not table.key:
+        return [term for one in table.columns for term in _ordered(one)]
+    terms: list[sql.Composable] = []
+    for name, kind in zip(table.key, table.key_kinds, strict=True):
+        terms += [column(name)] if kind is KeyKind.INTEGER else _ordered(by_name[name])
+    return terms
+
+
+def _tenant_order(tenant: sql.Composed, tenant_key_type: str) -> sql.Composed:
+    if tenant_key_type in (*_INTEGERS, "uuid"):
+        return tenant
+    return _BYTE_ORDER.format(sql.SQL("{}::text").format(tenant))
+
+
+def array(values: Sequence[str], type_name: str) -> sql.Composed:
+    """An array literal: COPY takes no parameters, and a list of thousands must not be thousands of tokens."""
+    quoted = ",".join('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
+    return sql.SQL("{}::{}[]").format(sql.Literal("{" + quoted + "}"), sql.SQL(type_name))  # type: ignore[arg-type]
+
+
+def _filter(tenant: sql.Composed | None, tenants: Sequence[TenantKey] | None, orphans: bool, key_type: str) -> sql.Composed:
+    if tenant is None or tenants is None:
+        return sql.Composed([])
+    choices: list[sql.Composable] = []
+    if len(tenants) == 1:
+        literal = sql.SQL("{}::{}").format(sql.Literal(tenants[0]), sql.SQL(key_type))  # type: ignore[arg-type]
+        choices.append(sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(tenant, literal))
+    elif tenants:
+        choices.append(sql.SQL("{} OPERATOR(pg_catalog.=) ANY ({})").format(tenant, array(tenants, key_type)))
+    if orphans:
+        choices.append(sql.SQL("{} IS NULL").format(tenant))
+    if not choices:
+        return sql.SQL(" WHERE false").format()
+    return sql.SQL(" WHERE ") + sql.SQL(" OR ").join(choices)
+
+
+def rows_query(
+    table: Table, tenant_key_type: str, tenants: Sequence[TenantKey] | None = None, *, orphans: bool = False
+) -> sql.Composed:
+    """SELECT of the table's rows in (tenant, key) order. Owned tables have the tenant's key as text in front.
+
+    `tenants` None means every row. `orphans` adds, to a list of tenants, the rows whose path to a tenant is broken.
+    """
+    tenant = tenant_expression(table)
+    order = _key_terms(table)
+    selected: sql.Composable = select_list(table)
+    if tenant is not None:
+        order.insert(0, _tenant_order(tenant, tenant_key_type))
+        selected = sql.SQL("{}::text, {}").format(tenant, selected)
+    # A table of constants only has one row at the most to order; ORDER BY needs at least one term.
+    ordered = sql.SQL(" ORDER BY ") + sql.SQL(", ").join(order) if order else sql.Composed([])
+    return (
+        sql.SQL("SELECT {} ").format(selected)
+        + _source(table)
+        + _filter(tenant, tenants, orphans, tenant_key_type)
+        + ordered
+    )
+
+
+def fingerprint_query(table: Table, tenant_key_type: str, tenants: Sequence[TenantKey] | None = None) -> sql.Composed:
+    """Per tenant: its key as text, its rows, and two sums over (row version, key) hashes. See sweep.fingerprints."""
+    by_name = {one.name: one for one in table.columns}
+    hashed: list[sql.Composable] = [sql.SQL("t.xmin")]
+    if table.key:
+        for name, kind in zip(table.key, table.key_kinds, strict=True):
+            hashed.append(column(name) if kind is KeyKind.INTEGER else _by_bytes(by_name[name]))
+    else:
+        hashed += [sql.SQL("pg_catalog.format('%s', {})").format(column(one.name)) for one in table.columns]
+        hashed += [sql.SQL("pg_catalog.num_nulls({})").format(column(one.name)) for one in table.columns]
+    version = sql.SQL("pg_catalog.hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(hashed))
+    tenant = tenant_expression(table)
+    return (
+        sql.SQL("SELECT tenant::text, count(*), sum(version)::text, bit_xor(version) FROM (SELECT {} AS tenant, {} AS version ").format(
+            tenant if tenant is not None else sql.SQL("NULL"), version
+        )
+        + _source(table)
+        + _filter(tenant, tenants, orphans=False, key_type=tenant_key_type)
+        + sql.SQL(") AS versions GROUP BY tenant")
+    )

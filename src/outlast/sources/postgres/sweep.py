@@ -1,0 +1,209 @@
+"""The sweep: rows out of a table in (tenant, key) order, cut by tenant as they arrive.
+
+A row stays the bytes that COPY sent. Python touches blocks, not rows: each block's tenant is proven by comparing its
+length before and after the tenant's prefix is taken off every line.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import pq
+
+from outlast.core.errors import BugError, Refused, SourceError
+from outlast.core.row import NULL, unescape
+from outlast.core.table import OwnershipKind, Table
+from outlast.core.tenant import ORPHAN, RESERVED, SHARED, TenantKey
+from outlast.sources.postgres.query import fingerprint_query, rows_query
+from outlast.sources.postgres.session import explain
+
+if TYPE_CHECKING:
+    from outlast.sources.postgres.schema import Catalog
+
+_BLOCK_ROWS_MAX = 2000
+_BLOCK_BYTES_MAX = 512 * 1024
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows of one table and one tenant, in key order, each ending in a newline."""
+
+    tenant: TenantKey
+    data: bytes
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What row versions a tenant's run consists of, without reading them. Equal: the run is as it was."""
+
+    rows: int
+    versions: str
+
+
+def sweep(
+    connection: Connection,
+    catalog: Catalog,
+    table: Table,
+    tenants: Sequence[TenantKey] | None = None,
+    *,
+    orphans: bool = False,
+) -> Iterator[Block]:
+    """Read a table's rows, of the tenants named (None: all, orphans included), as blocks in (tenant, key) order.
+
+    Runs inside the caller's transaction and sees its snapshot. All rows of a shared table belong to `@shared`. Abandoning
+    the iterator cancels the COPY. Raises an OutlastError that names the table.
+    """
+    query = rows_query(table, catalog.tenant_key_type, tenants, orphans=orphans)
+    statement = b"COPY (" + query.as_bytes(connection) + b") TO STDOUT"
+    owned = table.ownership.kind is OwnershipKind.OWNED
+    for rows in _copied(connection, statement, table):
+        if owned:
+            yield from _by_tenant(rows, table)
+        else:
+            yield Block(SHARED, b"".join(rows), len(rows))
+
+
+def _copied(connection: Connection, statement: bytes, table: Table) -> Iterator[list[memoryview]]:
+    """The rows of a COPY, in lists of a bounded size."""
+    pgconn = connection.pgconn
+    _start(connection, statement, table)
+    get = pgconn.get_copy_data
+    rows: list[memoryview] = []
+    size = 0
+    complete = False
+    try:
+        while True:
+            length, row = get(1)
+            if length > 0:
+                rows.append(row)
+                size += length
+                if size >= _BLOCK_BYTES_MAX or len(rows) >= _BLOCK_ROWS_MAX:
+                    yield rows
+                    rows, size = [], 0
+            elif length == 0:
+                _wait(pgconn)
+            else:
+                break
+        if rows:
+            yield rows
+        _finish(connection, table)
+        complete = True
+    except psycopg.Error as error:
+        complete = True  # nothing is left to cancel
+        raise explain(error, f"read table {table.name}") from error
+    finally:
+        if not complete and pgconn.status == pq.ConnStatus.OK:
+            pgconn.get_cancel().cancel()
+            while pgconn.get_copy_data(0)[0] > 0:
+                pass
+            while pgconn.get_result():
+                pass
+
+
+def _start(connection: Connection, statement: bytes, table: Table) -> None:
+    pgconn = connection.pgconn
+    if pgconn.transaction_status not in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.IDLE):
+        raise BugError(f"cannot read table {table.name}: the connection is busy or its transaction has failed")
+    pgconn.send_query(statement)
+    while pgconn.is_busy():
+        _wait(pgconn)
+    result = pgconn.get_result()
+    if result is None or result.status != pq.ExecStatus.COPY_OUT:
+        error = psycopg.errors.error_from_result(result) if result is not None else psycopg.OperationalError("no answer")
+        while pgconn.get_result():
+            pass
+        raise explain(error, f"read table {table.name}") from error
+
+
+def _wait(pgconn: pq.abc.PGconn) -> None:
+    # Waiting here, and not inside libpq, is what lets an interrupt from the keyboard through.
+    select.select([pgconn.socket], [], [])
+    pgconn.consume_input()
+
+
+def _finish(connection: Connection, table: Table) -> None:
+    pgconn = connection.pgconn
+    failed: psycopg.Error | None = None
+    while (result := pgconn.get_result()) is not None:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            failed = psycopg.errors.error_from_result(result)
+    if failed is not None:
+        raise explain(failed, f"read table {table.name}") from failed
+
+
+def _by_tenant(rows: list[memoryview], table: Table) -> Iterator[Block]:
+    start, count = 0, len(rows)
+    while start < count:
+        first = bytes(rows[start])
+        prefix = first[: first.index(b"\t") + 1]
+        end = _end_of(rows, start, prefix)
+        yield Block(_tenant(prefix, table), _without(prefix, rows[start:end], table), end - start)
+        start = end
+
+
+def _end_of(rows: list[memoryview], start: int, prefix: bytes) -> int:
+    """Where the tenant's rows end: they stand together, so that a bisection finds it."""
+    size = len(prefix)
+    low, high = start + 1, len(rows)
+    if rows[high - 1][:size] == prefix:
+        return high
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle][:size] == prefix:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _without(prefix: bytes, rows: list[memoryview], table: Table) -> bytes:
+    """The rows without the prefix, which is proven to have stood before every one of them."""
+    joined = b"".join(rows)
+    data = joined[len(prefix) :].replace(b"\n" + prefix, b"\n")
+    if len(data) != len(joined) - len(prefix) * len(rows):
+        raise BugError(f"rows of table {table.name} did not arrive ordered by tenant")
+    return data
+
+
+def _tenant(prefix: bytes, table: Table) -> TenantKey:
+    field = prefix[:-1]
+    if field == NULL:
+        return ORPHAN
+    tenant = TenantKey(unescape(field).decode("utf-8", "surrogateescape"))
+    if tenant in RESERVED:
+        raise Refused(
+            f"cannot read table {table.name}: a tenant's key is {tenant!r}, a name that Outlast keeps for itself",
+            hint="Rename that tenant's key; keys that begin with @shared, @orphan or @schema are reserved.",
+        )
+    return tenant
+
+
+def fingerprints(
+    connection: Connection, catalog: Catalog, table: Table, tenants: Sequence[TenantKey] | None = None
+) -> dict[TenantKey, Fingerprint]:
+    """Which row versions each tenant has in a table, computed by the server without sending a row.
+
+    Two equal fingerprints mean equal rows, as long as the table's signature is equal too, the server is the same cluster
+    on the same timeline, and fewer than 2^31 transactions passed (docs/ARCHITECTURE.md, "Why an unchanged fingerprint is
+    an unchanged run"). Callers must check those.
+    """
+    query = fingerprint_query(table, catalog.tenant_key_type, tenants)
+    try:
+        found = connection.execute(query).fetchall()
+    except psycopg.Error as error:
+        raise explain(error, f"read table {table.name}") from error
+    owned = table.ownership.kind is OwnershipKind.OWNED
+    result: dict[TenantKey, Fingerprint] = {}
+    for tenant, rows, total, mixed in found:
+        if tenant is not None and not isinstance(tenant, str) or not isinstance(rows, int):
+            raise SourceError(f"cannot read table {table.name}: the server answered with unexpected types")
+        key = SHARED if not owned else ORPHAN if tenant is None else TenantKey(tenant)
+        result[key] = Fingerprint(rows, f"{total}/{mixed}")
+    return result
