@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
 
 
 class OutlastError(Exception):
-    """Base of every error a user can cause or meet. `code` is stable and machine-readable; `hint` names what to do next."""
+    """Base of every error a user can cause or meet. `code` is stable, for machines; `hint` names what to do next."""
 
     exit_code: ExitCode = ExitCode.FAILED
     default_code: str = "failed"

@@ -29,9 +29,9 @@ class Lsn:
 class Moment:
     """Where a manifest stands in the source's history.
 
-    A snapshot and an LSN are not the same point (docs/ARCHITECTURE.md, "Snapshot and LSN"): `snapshot` is the exact set of
-    transactions seen, `low` and `high` bracket it in the log, and the moment serves requests from `high` on. `time` is
-    the server's clock when the snapshot was taken, UTC.
+    A snapshot and an LSN are not the same point (docs/ARCHITECTURE.md, "Snapshot and LSN"): `snapshot` is the exact set
+    of transactions seen, `low` and `high` bracket it in the log, and the moment serves requests from `high` on. `time`
+    is the server's clock when the snapshot was taken, UTC.
     """
 
     time: datetime

@@ -64,11 +64,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One hop of an ownership path: `columns` of this table reference `to_columns` of `to`."""
+    """One hop of an ownership path: `columns` of this table reference `to_columns` of `to`.
+
+    `only` is set where `to` is an inheritance parent: a foreign key never points at its children.
+    """
 
     columns: tuple[str, ...]
     to: TableName
     to_columns: tuple[str, ...]
+    only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

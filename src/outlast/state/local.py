@@ -11,7 +11,7 @@ import hmac
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from outlast.core.errors import OutlastError, Refused, VaultKeyError
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS entry (space TEXT NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (space, name))
-  WITHOUT ROWID
+CREATE TABLE IF NOT EXISTS entry (
+  space TEXT NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (space, name)
+) WITHOUT ROWID
 """
 _NONCE_BYTES = 12
 
@@ -54,7 +55,7 @@ class HostKey:
         except ValueError as error:
             raise VaultKeyError(
                 f"cannot use the host key {path}: it is not one line of hexadecimal digits",
-                hint="Put the file back, or remove it and state.sqlite beside it: the next backup reads everything again.",
+                hint="Put the file back, or remove it and state.sqlite: the next backup reads everything again.",
             ) from error
 
     def seal(self, plaintext: bytes, context: bytes) -> bytes:
@@ -167,7 +168,7 @@ class LocalState:
             ]
         )
 
-    def _write(self, statements: list[tuple[str, list[tuple[object, ...]]]]) -> None:
+    def _write(self, statements: Sequence[tuple[str, Sequence[tuple[object, ...]]]]) -> None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:

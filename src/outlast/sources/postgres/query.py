@@ -17,6 +17,7 @@ from outlast.core.tenant import TenantKey
 
 _ORDERED_BY_BYTES = ("text", "character varying", "name")
 _INTEGERS = ("smallint", "integer", "bigint")
+_EQUAL = sql.SQL("{} OPERATOR(pg_catalog.=) {}")
 _BYTE_ORDER = sql.SQL('{} COLLATE "C"')
 
 
@@ -42,12 +43,13 @@ def _source(table: Table) -> sql.Composed:
         there = f"p{number}"
         matches = sql.SQL(" AND ").join(
             [
-                sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(sql.Identifier(here, ours), sql.Identifier(there, theirs))
+                _EQUAL.format(sql.Identifier(here, ours), sql.Identifier(there, theirs))
                 for ours, theirs in zip(step.columns, step.to_columns, strict=True)
             ]
         )
+        only = sql.SQL("ONLY ") if step.only else sql.SQL("")
         parts.append(
-            sql.SQL("LEFT JOIN {} AS {} ON {}").format(identifier(step.to), sql.Identifier(there), matches)
+            sql.SQL("LEFT JOIN {}{} AS {} ON {}").format(only, identifier(step.to), sql.Identifier(there), matches)
         )
         here = there
     return sql.SQL(" ").join(parts)
@@ -104,13 +106,15 @@ def array(values: Sequence[str], type_name: str) -> sql.Composed:
     return sql.SQL("{}::{}[]").format(sql.Literal("{" + quoted + "}"), sql.SQL(type_name))  # type: ignore[arg-type]
 
 
-def _filter(tenant: sql.Composed | None, tenants: Sequence[TenantKey] | None, orphans: bool, key_type: str) -> sql.Composed:
+def _filter(
+    tenant: sql.Composed | None, tenants: Sequence[TenantKey] | None, *, orphans: bool, key_type: str
+) -> sql.Composed:
     if tenant is None or tenants is None:
         return sql.Composed([])
     choices: list[sql.Composable] = []
     if len(tenants) == 1:
         literal = sql.SQL("{}::{}").format(sql.Literal(tenants[0]), sql.SQL(key_type))  # type: ignore[arg-type]
-        choices.append(sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(tenant, literal))
+        choices.append(_EQUAL.format(tenant, literal))
     elif tenants:
         choices.append(sql.SQL("{} OPERATOR(pg_catalog.=) ANY ({})").format(tenant, array(tenants, key_type)))
     if orphans:
@@ -138,7 +142,7 @@ def rows_query(
     return (
         sql.SQL("SELECT {} ").format(selected)
         + _source(table)
-        + _filter(tenant, tenants, orphans, tenant_key_type)
+        + _filter(tenant, tenants, orphans=orphans, key_type=tenant_key_type)
         + ordered
     )
 
@@ -156,9 +160,8 @@ def fingerprint_query(table: Table, tenant_key_type: str, tenants: Sequence[Tena
     version = sql.SQL("pg_catalog.hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(hashed))
     tenant = tenant_expression(table)
     return (
-        sql.SQL("SELECT tenant::text, count(*), sum(version)::text, bit_xor(version) FROM (SELECT {} AS tenant, {} AS version ").format(
-            tenant if tenant is not None else sql.SQL("NULL"), version
-        )
+        sql.SQL("SELECT tenant::text, count(*), sum(version)::text, bit_xor(version) FROM (")
+        + sql.SQL("SELECT {} AS tenant, {} AS version ").format(tenant or sql.SQL("NULL"), version)
         + _source(table)
         + _filter(tenant, tenants, orphans=False, key_type=tenant_key_type)
         + sql.SQL(") AS versions GROUP BY tenant")

@@ -57,8 +57,8 @@ def sweep(
 ) -> Iterator[Block]:
     """Read a table's rows, of the tenants named (None: all, orphans included), as blocks in (tenant, key) order.
 
-    Runs inside the caller's transaction and sees its snapshot. All rows of a shared table belong to `@shared`. Abandoning
-    the iterator cancels the COPY. Raises an OutlastError that names the table.
+    Runs inside the caller's transaction and sees its snapshot. All rows of a shared table belong to `@shared`.
+    Abandoning the iterator cancels the COPY. Raises an OutlastError that names the table.
     """
     query = rows_query(table, catalog.tenant_key_type, tenants, orphans=orphans)
     statement = b"COPY (" + query.as_bytes(connection) + b") TO STDOUT"
@@ -116,7 +116,7 @@ def _start(connection: Connection, statement: bytes, table: Table) -> None:
         _wait(pgconn)
     result = pgconn.get_result()
     if result is None or result.status != pq.ExecStatus.COPY_OUT:
-        error = psycopg.errors.error_from_result(result) if result is not None else psycopg.OperationalError("no answer")
+        error = psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no answer")
         while pgconn.get_result():
             pass
         raise explain(error, f"read table {table.name}") from error
@@ -190,9 +190,9 @@ def fingerprints(
 ) -> dict[TenantKey, Fingerprint]:
     """Which row versions each tenant has in a table, computed by the server without sending a row.
 
-    Two equal fingerprints mean equal rows, as long as the table's signature is equal too, the server is the same cluster
-    on the same timeline, and fewer than 2^31 transactions passed (docs/ARCHITECTURE.md, "Why an unchanged fingerprint is
-    an unchanged run"). Callers must check those.
+    Two equal fingerprints mean equal rows, as long as the table's signature is equal too, the server is the same
+    cluster on the same timeline, and fewer than 2^31 transactions passed (docs/ARCHITECTURE.md, "Why an unchanged
+    fingerprint is an unchanged run"). Callers must check those.
     """
     query = fingerprint_query(table, catalog.tenant_key_type, tenants)
     try:
@@ -202,7 +202,7 @@ def fingerprints(
     owned = table.ownership.kind is OwnershipKind.OWNED
     result: dict[TenantKey, Fingerprint] = {}
     for tenant, rows, total, mixed in found:
-        if tenant is not None and not isinstance(tenant, str) or not isinstance(rows, int):
+        if not isinstance(tenant, str | None) or not isinstance(rows, int):
             raise SourceError(f"cannot read table {table.name}: the server answered with unexpected types")
         key = SHARED if not owned else ORPHAN if tenant is None else TenantKey(tenant)
         result[key] = Fingerprint(rows, f"{total}/{mixed}")
