@@ -108,6 +108,7 @@ class Table:
     only: bool = False
     partitioned: bool = False
     signature: str = ""  # changes whenever the same row version could read differently (see catalog.py)
+    size_bytes: int = 0  # on disk, partitions included: an estimate, for planning work only
 
     @property
     def column_names(self) -> tuple[str, ...]:
