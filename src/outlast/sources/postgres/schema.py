@@ -27,6 +27,7 @@ class ForeignKey:
     on_delete: str = "a"  # pg_constraint.confdeltype: a no action, r restrict, c cascade, n set null, d set default
     nullable: bool = False  # any of `columns` may be NULL
     indexed: bool = False  # an index of the referencing table starts with `columns`
+    period: bool = False  # PostgreSQL 18: the last column is a PERIOD, matched by overlap and not by equality
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A database's catalog at one snapshot. `tables` holds every ordinary, partitioned and inherited table, classified."""
+    """A database's catalog at one snapshot. `tables` holds every ordinary, partitioned and inherited table."""
 
     database: str
     database_oid: int
