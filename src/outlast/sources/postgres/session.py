@@ -67,7 +67,7 @@ class Target:
         """The connection's parameters by libpq's names. Raises UsageError where the URL is none."""
         try:
             parsed = conninfo.conninfo_to_dict(self.url)
-        except psycopg.Error as error:
+        except psycopg.Error:
             # libpq's own words repeat parts of the URL, which may be the password.
             raise UsageError(
                 "the database URL cannot be read",
