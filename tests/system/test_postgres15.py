@@ -1,11 +1,24 @@
-"""Debian's PostgreSQL 15 as the tests use it."""
+"""Debian's PostgreSQL 15: what the tests on 18 show holds there too, under ICU collation and with xml."""
+
+from collections.abc import Iterator
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from outlast.sources.postgres.session import Session
 from tests.integration.test_fidelity import check_every_type
+from tests.property.test_rows import AGAINST_A_SERVER, check_order, ordering_session
+from tests.servers import Server
 
 pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def session(debian_server: Server) -> Iterator[Session]:
+    with ordering_session(debian_server) as session:
+        yield session
 
 
 def test_the_server_has_what_the_embedded_one_lacks(debian_database: str) -> None:
@@ -20,3 +33,11 @@ def test_the_server_has_what_the_embedded_one_lacks(debian_database: str) -> Non
 def test_every_type_goes_out_and_back_equal(debian_database: str) -> None:
     """The catalogue of types, xml included, on version 15."""
     check_every_type(debian_database)
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["by key", "whole rows"])
+@AGAINST_A_SERVER
+@given(data=st.data())
+def test_rows_sort_here_as_they_do_there(session: Session, keyed: bool, data: st.DataObject) -> None:
+    """Under a default collation that is not of bytes, rows still come in the order that order_of computes."""
+    check_order(session, data, keyed=keyed)
