@@ -1,0 +1,46 @@
+"""A tenant's state at a moment, out of the vault: which tables it had, by what hashes, and their rows on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from outlast.core.table import TableName
+from outlast.core.tenant import Tenant
+from outlast.restore.difference import Layout, Piece
+
+
+@dataclass(frozen=True, slots=True)
+class PastTable:
+    """One table of a tenant as it was stored. `root` is in hexadecimal."""
+
+    name: TableName
+    layout: Layout
+    types: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    first_key: bytes
+    root: str
+
+    @property
+    def rows(self) -> int:
+        return sum(piece.rows for piece in self.pieces)
+
+
+Reader = Callable[[PastTable, Sequence[int]], Iterator[bytes]]
+"""Gives the rows of some chunks of a table, by their numbers, in order; each block is proven by its hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A tenant's stored state. `root` is that of its manifest, in hexadecimal."""
+
+    tenant: Tenant
+    run: int
+    moment: str
+    root: str
+    tables: Mapping[TableName, PastTable]
+    reader: Reader
+
+    def read(self, table: PastTable, numbers: Sequence[int] | None = None) -> Iterator[bytes]:
+        """Rows of a table in blocks of whole lines: of the chunks with these numbers, or of all."""
+        return self.reader(table, range(len(table.pieces)) if numbers is None else numbers)

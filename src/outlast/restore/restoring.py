@@ -1,0 +1,133 @@
+"""Restores of many tenants: each planned, written where asked to, tried again after a passing fault, and accounted for.
+
+One tenant's failure stops no other. Doing it again is how a restore resumes: a tenant that is right needs nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from outlast.core.effect import Effect
+from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError
+from outlast.core.plan import Plan, TenantPlan, TenantState, shape_hash
+from outlast.core.table import TableName
+from outlast.core.tenant import Tenant
+from outlast.restore.attempt import Attempt
+from outlast.restore.history import Past
+from outlast.restore.planning import Scope
+from outlast.restore.sessions import Sessions
+from outlast.sources.postgres.schema import Catalog
+from outlast.sources.postgres.session import Session
+from outlast.sources.postgres.write_facts import read_facts
+
+ATTEMPTS_MAX = 6
+_PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One tenant to restore, and how to get at its stored state, which may fail (a missing key, corruption)."""
+
+    tenant: Tenant
+    past: Callable[[], Past]
+
+
+@dataclass(slots=True)
+class Restorer:
+    """Restores tenants into one database. `read_catalog` reads the live catalog through a session of ours.
+
+    `errors` collects what ended single tenants, in order.
+    """
+
+    sessions: Sessions
+    read_catalog: Callable[[Session], Catalog]
+    tables: Sequence[TableName] = ()
+    pause: Callable[[float], None] = time.sleep
+    on_tenant: Callable[[TenantPlan], None] = lambda _: None
+    errors: list[OutlastError] = field(default_factory=list)
+    _scope: Scope | None = None
+
+    def scope(self) -> Scope:
+        """The live tables this restore is about. Read once; raises NotFoundError for a --table that does not exist."""
+        if self._scope is None:
+            reader = self.sessions.reader()
+            catalog = self.read_catalog(reader)
+            chosen = frozenset(self.tables) or None
+            _check_chosen(chosen, catalog)
+            owned = [table for table in catalog.owned if chosen is None or table.name in chosen]
+            facts = read_facts(reader, owned, catalog.foreign_keys)
+            self._scope = Scope(catalog, facts, tuple(sorted(owned, key=lambda table: table.name)), chosen)
+        return self._scope
+
+    def shape(self) -> str:
+        """A hash of what a plan depends on in the live schema."""
+        scope = self.scope()
+        names = {table.name for table in scope.tables}
+        described = [
+            [[str(table.name), table.shape, repr(table.ownership)] for table in scope.tables],
+            sorted(repr(key) for key in scope.catalog.foreign_keys if key.table in names),
+            sorted(repr(index) for index in scope.catalog.unique_indexes if index.table in names),
+            sorted(f"{table}: {firing}" for table, firing in scope.facts.triggers.items()),
+            sorted(f"{table}: {checks}" for table, checks in scope.facts.checks.items()),
+        ]
+        return shape_hash(described)
+
+    def plan(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
+        """Find out what each tenant needs, conflicts included. Changes nothing."""
+        return tuple(self._one(subject, None, Attempt.plan) for subject in subjects)
+
+    def execute(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
+        """Plan each tenant and put it back at once, from the same staged rows."""
+        return tuple(self._one(subject, None, Attempt.execute) for subject in subjects)
+
+    def apply(self, plan: Plan, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
+        """Do what a plan showed. What no longer comes out as shown is refused, tenant by tenant."""
+        if plan.shape != self.shape():
+            raise Refused(
+                f"cannot apply plan {plan.id}: the schema of its tables has changed since it was made",
+                hint="Plan again with `outlast restore`, and look at the new plan.",
+                code="stale",
+            )
+        shown = {tenant.tenant.key: tenant for tenant in plan.tenants}
+        return tuple(self._one(subject, shown[subject.tenant.key], Attempt.execute) for subject in subjects)
+
+    def _one(self, subject: Subject, shown: TenantPlan | None, work: Callable[[Attempt], TenantPlan]) -> TenantPlan:
+        started = time.monotonic()
+        try:
+            if shown is not None and shown.conflicts:
+                outcome = shown
+            else:
+                attempt = Attempt(self.sessions, self.scope(), subject.past(), shown)
+                outcome = self._attempted(attempt, work)
+        except OutlastError as error:
+            self.errors.append(error)
+            state = TenantState.REFUSED if isinstance(error, Refused) else TenantState.FAILED
+            outcome = TenantPlan(subject.tenant, state, Effect(), error=error.message)
+        finally:
+            self.sessions.rest()
+        outcome = replace(outcome, seconds=time.monotonic() - started)
+        self.on_tenant(outcome)
+        return outcome
+
+    def _attempted(self, attempt: Attempt, work: Callable[[Attempt], TenantPlan]) -> TenantPlan:
+        for number in range(1, ATTEMPTS_MAX):
+            try:
+                return work(attempt)
+            except TransientError:
+                # Two that blocked each other must not meet again: the pause is uneven
+                self.pause(_PAUSE_S * 2**number * random.uniform(0.5, 1.5))  # noqa: S311 - no secret depends on it
+        return work(attempt)
+
+
+def _check_chosen(chosen: frozenset[TableName] | None, catalog: Catalog) -> None:
+    owned = {table.name for table in catalog.owned}
+    for name in sorted((chosen or frozenset()) - owned):
+        known = catalog.table(name)
+        what = f"is {known.ownership.kind.value}, and belongs to no tenant" if known else "does not exist"
+        raise NotFoundError(
+            f"cannot restore table {name}: it {what}",
+            hint=f"Tables that tenants own: {', '.join(str(one) for one in sorted(owned)[:20])}.",
+        )
