@@ -1,0 +1,5 @@
+"""`python -m outlast`: the same as the installed command."""
+
+from outlast.cli.main import main
+
+main()

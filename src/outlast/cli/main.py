@@ -1,0 +1,253 @@
+"""The `outlast` command: global options, commands loaded when they are called, and every error told as one.
+
+Start-up counts (`outlast --help` within 0.3 s), so a command's module is imported when the command is, and heavy
+libraries inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from outlast import __version__
+from outlast.cli.opening import Invocation
+from outlast.cli.output import Output
+from outlast.core.errors import BugError, ExitCode, OutlastError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: `function` of `module` in outlast.cli. `summary` is its docstring's first line (a test checks)."""
+
+    name: str
+    module: str
+    summary: str
+
+    @property
+    def function(self) -> str:
+        return self.name.replace("-", "_")
+
+
+COMMANDS: dict[str, tuple[Entry, ...]] = {
+    "Begin": (
+        Entry("init", "init", "Write outlast.toml, make the vault and its keys, and propose whose each table is."),
+        Entry("check", "check", "Say what is protected, what is not, and what this server and role cannot do."),
+        Entry("replay", "replay", "Rehearse the worst day here and now, on a database of its own."),
+    ),
+    "Protect": (
+        Entry("backup", "backup", "Take every tenant's rows into the vault."),
+        Entry("status", "status", "Show every tenant's newest restorable moment, the oldest first."),
+        Entry("verify", "verify", "Check every byte of the vault, and with --live compare it with the database."),
+    ),
+    "Look": (
+        Entry("tenants", "tenants", "List the tenants that the vault holds."),
+        Entry("history", "history", "List the moments to which a tenant can be restored."),
+        Entry("show", "show", "Print a tenant's rows of a table out of the vault."),
+        Entry("diff", "diff", "Compare a tenant at two moments, or with the live database."),
+    ),
+    "Restore": (
+        Entry("restore", "restore", "Plan to put tenants back into the live tables, and with --execute do it."),
+        Entry("apply", "apply", "Carry out a plan exactly as it was shown."),
+        Entry("plans", "plans", "List the plans made on this host."),
+    ),
+    "Retain": (
+        Entry("forget", "forget", "Plan to give up single runs of the vault."),
+        Entry("prune", "prune", "Plan to remove what retention no longer keeps, in two steps."),
+        Entry("hold", "hold", "Keep a tenant or a run whatever retention says."),
+        Entry("erase", "erase", "Plan to destroy a tenant's key, so that nothing of theirs can be read again."),
+    ),
+}
+
+_TAKES_VALUE = ("--config",)
+_FLAGS = ("--json",)
+
+
+class Commands(TyperGroup):
+    """The commands, imported one by one as they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [entry.name for entries in COMMANDS.values() for entry in entries]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        for entries in COMMANDS.values():
+            for entry in entries:
+                if entry.name == cmd_name:
+                    return _loaded(entry)
+        return None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        # Written from COMMANDS: the default would import every command's module to ask for its first line.
+        for group, entries in COMMANDS.items():
+            with formatter.section(group):
+                formatter.write_dl([(f"{entry.name:<8}", entry.summary) for entry in entries])
+
+
+def _loaded(entry: Entry) -> Any:
+    module = importlib.import_module(f"outlast.cli.{entry.module}")
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(entry.name)(getattr(module, entry.function))
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"outlast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def outlast(
+    context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The outlast.toml to use; else OUTLAST_CONFIG, else the nearest upwards."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, whatever happens.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Put one customer back into a shared PostgreSQL database: backup, restore and proof by tenant.
+
+    Results go to stdout, progress and errors to stderr. Whatever writes to the database, or takes something out of the
+    vault, shows its plan first and does nothing until `outlast apply PLAN` or --execute.
+
+    Exit codes: 0 done; 1 failed, or could not tell; 2 wrong usage; 3 refused, nothing was changed; 4 a check found a
+    difference or damage; 130 interrupted.
+    """
+    invocation = Invocation.of(context)
+    invocation.config_file = config
+    assert json == invocation.output.json
+    assert not version
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Ends the process with the command's exit code."""
+    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has all it wanted. What is left goes nowhere, also at the interpreter's own flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code. Nothing that happens in it comes out as an exception."""
+    arguments = _globals_first(arguments)
+    output = Output(json="--json" in arguments[: _count_globals(arguments)])
+    invocation = Invocation(output)
+    try:
+        with invocation.closing:
+            result = app_command().main(
+                args=arguments or ["--help"], prog_name="outlast", standalone_mode=False, obj=invocation
+            )
+        if not arguments:
+            return ExitCode.USAGE
+        return int(result or 0)
+    except OutlastError as error:
+        return output.fail(error)
+    except KeyboardInterrupt:
+        return _interrupted(output)
+    except BrokenPipeError:
+        return ExitCode.DONE
+    except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, it is told and never shown raw
+        if isinstance(error, typer.Abort):
+            return _interrupted(output)
+        if hasattr(error, "format_message"):
+            return output.fail(_usage(error))
+        return output.fail(_bug(error, arguments))
+
+
+def app_command() -> Any:
+    """The whole command line as one object; documentation is made from it."""
+    return typer.main.get_command(app)
+
+
+def _globals_first(arguments: list[str]) -> list[str]:
+    """Global options may stand anywhere before `--`: `outlast restore acme --json` is what fingers type."""
+    first: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--":
+            rest += [argument, *left]
+        elif argument in _FLAGS:
+            first += [] if argument in first else [argument]
+        elif argument in _TAKES_VALUE:
+            first += [argument, *([value] if (value := next(left, None)) is not None else [])]
+        elif argument.partition("=")[0] in _TAKES_VALUE:
+            first.append(argument)
+        else:
+            rest.append(argument)
+    return first + rest
+
+
+def _count_globals(arguments: list[str]) -> int:
+    """How many of the arguments, global options first, stand before the command."""
+    position = 0
+    while position < len(arguments) and arguments[position].startswith("-"):
+        position += 2 if arguments[position] in _TAKES_VALUE else 1
+    return position
+
+
+def _usage(error: Any) -> OutlastError:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "outlast"
+    told = str(error.format_message()).strip().rstrip(".")
+    return UsageError(told[:1].lower() + told[1:], hint=f"See: {command} --help")
+
+
+def _interrupted(output: Output) -> ExitCode:
+    error = OutlastError(
+        "interrupted",
+        hint="Nothing is left half done; run the same command again to go on.",
+        code="interrupted",
+    )
+    output.fail(error)
+    return ExitCode.INTERRUPTED
+
+
+def _bug(error: Exception, arguments: list[str]) -> OutlastError:
+    """A one-line error, and a report in a file: the traceback, without the values that went through it."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    lines = [f"outlast {__version__}, python {sys.version.split()[0]}, command: {command}\n"]
+    # The error's own text may carry a row (a driver's message does), so only its type and where it was raised are kept.
+    for link in _chain(error):
+        lines += [f"\n{type(link).__module__}.{type(link).__qualname__}\n", *traceback.format_tb(link.__traceback__)]
+    where = "nowhere: the report could not be written"
+    try:
+        with NamedTemporaryFile("w", prefix="outlast-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:
+            file.writelines(lines)
+        where = str(Path(file.name))
+    except OSError:
+        print("".join(lines), file=sys.stderr)  # the disk is full: better on the screen than lost
+    return BugError(
+        f"a bug in Outlast ({type(error).__name__}) ended `outlast {command}`",
+        hint=f"Please report it with {where} (it has no rows and no secrets).",
+    )
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    links: list[BaseException] = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""From outlast.toml to opened things: the vault, its keys, the database, this host's state. One `Invocation` a command.
+
+Everything is opened on first use and imported there, so that a command pays only for what it needs. No decision is
+made here, and nothing is printed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from outlast.cli.output import Output
+from outlast.core.errors import OutlastError
+
+if TYPE_CHECKING:
+    import typer
+
+    from outlast.config import Config
+    from outlast.sources.postgres.catalog import OwnershipSettings
+    from outlast.sources.postgres.schema import Catalog
+    from outlast.sources.postgres.session import Session, Target
+    from outlast.state.local import LocalState
+    from outlast.vault.keys import Identity, WriterKeys
+    from outlast.vault.reader import Vault, VaultPin
+    from outlast.vault.store import Store
+
+DEFAULT_SOURCE = "main"
+
+
+@dataclass
+class Invocation:
+    """One run of one command: the global options, and what was opened under them. Closed by cli/main.py."""
+
+    output: Output
+    config_file: str | None = None  # --config
+    closing: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def of(cls, context: typer.Context) -> Invocation:
+        found = context.find_root().obj
+        assert isinstance(found, cls)
+        return found
+
+    @cached_property
+    def config(self) -> Config:
+        from outlast import config
+
+        return config.load(config.find(self.config_file))
+
+    @cached_property
+    def state(self) -> LocalState:
+        """This host's state. Made where there is none."""
+        from outlast.state.local import LocalState
+
+        return self.closing.enter_context(LocalState(self.config.key_dir))
+
+    @cached_property
+    def store(self) -> Store:
+        from outlast.vault.store import open_store
+
+        return open_store(self.config.vault_url)
+
+    @cached_property
+    def pin(self) -> VaultPin:
+        """What outlast.toml says the vault must be; the vault's own header is not trusted."""
+        from outlast.vault.reader import VaultPin
+
+        vault = self.config.vault
+        return VaultPin(vault.id, vault.recipients, vault.signers)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The operator's (or recovery) age identity. Raises VaultKeyError where it is missing or unreadable."""
+        from outlast.vault.keys import Identity
+
+        keys = self.config.document.keys
+        path = self.config.resolve(keys.operator) if keys.operator else self.config.key_dir / "operator.key"
+        if not os.environ.get("OUTLAST_IDENTITY") and keys.operator_command:
+            return Identity.from_command(keys.operator_command)
+        return Identity.load(path)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The vault, opened with the operator's identity: it can be read."""
+        from outlast.vault.reader import Vault
+
+        return Vault.open(self.store, self.pin, self.identity)
+
+    @cached_property
+    def sealed_vault(self) -> Vault:
+        """The vault without any identity: what a host that only backs up, or only scrubs, can see."""
+        from outlast.vault.reader import Vault
+
+        return Vault.open(self.store, self.pin, None)
+
+    @property
+    def may_open(self) -> bool:
+        """Whether an identity is at hand; where not, a command can offer what needs none."""
+        try:
+            return self.identity is not None
+        except OutlastError:
+            return False
+
+    @cached_property
+    def writer_keys(self) -> WriterKeys:
+        """What a backup holds: the naming key, the signing key, the public recipients."""
+        from outlast.vault.keys import WriterKeys
+
+        return WriterKeys.load(self.config.key_dir, self.config.vault.recipients)
+
+    def target(self, source: str = DEFAULT_SOURCE) -> Target:
+        from outlast.sources.postgres.session import Target
+
+        settings = self.config.source(source)
+        return Target(settings.url, settings.password_command)
+
+    def ownership(self, source: str = DEFAULT_SOURCE) -> OwnershipSettings:
+        from outlast.sources.postgres.catalog import OwnershipSettings
+
+        settings = self.config.source(source)
+        return OwnershipSettings(settings.tenant_table, settings.tenant_label, settings.tables, settings.tenant_key)
+
+    @contextmanager
+    def session(self, role: str, source: str = DEFAULT_SOURCE) -> Iterator[Session]:
+        """A pinned read-only session with the source; `role` is the job's word in application_name."""
+        from outlast.sources.postgres.session import connect
+
+        with connect(self.target(source), role=role) as session:
+            yield session
+
+    def catalog(self, session: Session, source: str = DEFAULT_SOURCE) -> Catalog:
+        """The source's catalog as outlast.toml classifies it."""
+        from outlast.sources.postgres.catalog import read_catalog
+
+        return read_catalog(session, self.ownership(source))

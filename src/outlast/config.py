@@ -1,0 +1,351 @@
+"""outlast.toml: what it may say, how it is found and read, and how `init` writes it for a person to read.
+
+Only the file's own meaning is decided here. Whether its tables fit the database is asked in sources/postgres, whether
+its keys open the vault in vault/keys. Relative paths are relative to the file; `${NAME}` in a URL, path or command is
+taken from the environment. No secret belongs in the file, and one that is found in it is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from outlast.core.errors import NotFoundError, OutlastError, UsageError
+
+FILE_NAME = "outlast.toml"
+CONFIG_VARIABLE = "OUTLAST_CONFIG"
+IDENTITY_VARIABLE = "OUTLAST_IDENTITY"
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\s*")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PASSWORD = re.compile(r"^[a-z]+://[^/@:]*:(?P<url>[^@/]+)@|(?:^|[?&\s])password\s*=\s*(?P<option>'[^']*'|[^&\s]+)")
+
+
+def _expanded(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if name not in os.environ:
+            raise ValueError(f"names the environment variable {name}, which is not set")
+    return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
+
+
+def duration(text: object) -> object:
+    """`90m`, `26h`, `2d` as a timedelta."""
+    if not isinstance(text, str):
+        return text
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError('must be a number and a unit: "90m", "26h" or "2d"')
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+
+
+Expanded = Annotated[str, BeforeValidator(_expanded)]
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+
+
+class Section(BaseModel):
+    """A table of the file. What it does not know is an error, since a misspelt setting would be ignored in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class VaultSettings(Section):
+    url: Expanded = Field(description="Where the vault is: a folder, or s3://…, gs://…, az://….")
+    id: str = Field(description="The vault's id. A vault with another id at that place is refused.")
+    recipients: tuple[str, ...] = Field(
+        min_length=1, description="age recipients that every tenant's key is wrapped to: the recovery key's first."
+    )
+    signers: tuple[str, ...] = Field(min_length=1, description="OpenSSH public keys whose signatures are believed.")
+
+
+class KeySettings(Section):
+    dir: Expanded = Field(default=".outlast", description="Folder of this host's keys and local state.")
+    operator: Expanded | None = Field(
+        default=None,
+        description="File of the age identity that opens the vault. The environment's OUTLAST_IDENTITY wins over it.",
+    )
+    operator_command: Expanded | None = Field(
+        default=None, description="A command that prints that identity, instead of a file."
+    )
+
+
+class SourceSettings(Section):
+    kind: Literal["postgresql"] = Field(default="postgresql", description="What the source is.")
+    url: Expanded = Field(description="The database, without a password.")
+    password_command: Expanded | None = Field(
+        default=None, description="A command that prints the password. Otherwise PGPASSWORD or ~/.pgpass."
+    )
+    tenant_table: str = Field(description="The table that has one row a tenant.")
+    tenant_key: str | None = Field(
+        default=None, description="Its key column, where it has several keys; otherwise its primary key."
+    )
+    tenant_label: str | None = Field(default=None, description="Its column that people know a tenant by.")
+    jobs: int = Field(default=2, ge=1, le=64, description="Connections that a backup reads over at once.")
+    tables: dict[str, str] = Field(
+        default_factory=dict,
+        description='Whose each table is: "owned by COLUMN", "owned through COLUMN", "shared" or "ignored".',
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        if without_password(value)[1] is not None:
+            raise ValueError("carries a password; take it out and give it by PGPASSWORD, ~/.pgpass or password_command")
+        return value
+
+
+class RetentionSettings(Section):
+    grace_days: int = Field(default=7, ge=0, description="Days between marking something and sweeping it away.")
+    keep_days: int = Field(default=30, ge=1, description="`prune` keeps every run younger than this.")
+    keep_runs: int = Field(default=7, ge=1, description="`prune` keeps at least this many of the newest runs.")
+
+
+class StatusSettings(Section):
+    max_age: Duration = Field(
+        default=timedelta(hours=26), description="`status` ends with 4 where a newest restorable moment is older."
+    )
+
+
+class HookSettings(Section):
+    after_restore: Expanded | None = Field(
+        default=None,
+        description="A command run after tenants were restored, their keys on its standard input, one a line.",
+    )
+
+
+class Document(Section):
+    vault: VaultSettings
+    keys: KeySettings = KeySettings()
+    sources: dict[str, SourceSettings] = Field(min_length=1)
+    retention: RetentionSettings = RetentionSettings()
+    status: StatusSettings = StatusSettings()
+    hooks: HookSettings = HookSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """outlast.toml as it was read, and where."""
+
+    path: Path
+    document: Document
+
+    @property
+    def vault(self) -> VaultSettings:
+        return self.document.vault
+
+    @property
+    def vault_url(self) -> str:
+        """The vault's URL; a folder is given as an absolute path."""
+        url = self.vault.url
+        return url if "://" in url else str(self.resolve(url))
+
+    @property
+    def key_dir(self) -> Path:
+        return self.resolve(self.document.keys.dir)
+
+    def resolve(self, path: str) -> Path:
+        return (self.path.parent / Path(path).expanduser()).resolve()
+
+    def source(self, name: str) -> SourceSettings:
+        """The source's settings. Raises NotFoundError with the names there are."""
+        try:
+            return self.document.sources[name]
+        except KeyError:
+            names = ", ".join(sorted(self.document.sources))
+            raise NotFoundError(f"there is no source {name!r} in {self.path}", hint=f"It has: {names}.") from None
+
+
+def find(given: str | None, *, environ: Mapping[str, str] = os.environ, start: Path | None = None) -> Path:
+    """The file to read: --config, OUTLAST_CONFIG, or the nearest outlast.toml upwards. Raises NotFoundError."""
+    named = given or environ.get(CONFIG_VARIABLE)
+    if named:
+        path = Path(named).expanduser().absolute()
+        path = path / FILE_NAME if path.is_dir() else path
+        if not path.is_file():
+            by = "--config" if given else CONFIG_VARIABLE
+            raise NotFoundError(f"there is no file {path} (named by {by})", hint=_HOW_TO_START, code="no-config")
+        return path
+    here = (start or Path.cwd()).absolute()
+    for folder in (here, *here.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise NotFoundError(f"there is no {FILE_NAME} here or in a folder above", hint=_HOW_TO_START, code="no-config")
+
+
+_HOW_TO_START = (
+    "Go to the folder that has it, name it with --config, or begin with\n"
+    "outlast init postgresql://USER@HOST/DATABASE --tenant-table TABLE"
+)
+
+
+def load(path: Path) -> Config:
+    """Read the file. Raises UsageError that names the setting and what is wrong with it."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}", hint="Mend that line.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text", hint="Save it as UTF-8.") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint="Check the file's permissions.") from None
+    try:
+        document = Document.model_validate(content)
+    except ValidationError as error:
+        raise _explained(path, error) from None
+    return Config(path, document)
+
+
+def _explained(path: Path, error: ValidationError) -> OutlastError:
+    problem, *more = error.errors(include_url=False, include_input=False)
+    place = [str(part) for part in problem["loc"]]
+    rest = f" (and {len(more)} more)" if more else ""
+    section, name = ".".join(place[:-1]), place[-1] if place else ""
+    inside = f"[{section}]" if section else "the file"
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, names := sorted(_names(tuple(place[:-1]))), 1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"{inside} may have: {', '.join(names)}."
+        return UsageError(f"{path}: {inside} has no setting {name!r}{rest}", hint=hint)
+    if problem["type"] == "missing":
+        return UsageError(
+            f"{path}: {inside} lacks {name!r}{rest}", hint=f"It is described in docs/REFERENCE.md under {inside}."
+        )
+    told = problem["msg"].removeprefix("Value error, ")
+    return UsageError(f"{path}: {name!r} in {inside}: {told}{rest}", hint="Settings are listed in docs/REFERENCE.md.")
+
+
+def _names(place: tuple[str, ...]) -> Iterator[str]:
+    if not place:
+        yield from Document.model_fields
+        return
+    section = SECTIONS.get("sources.NAME" if place[0] == "sources" else place[0])
+    if section is not None:
+        yield from section.model_fields
+
+
+SECTIONS: Mapping[str, type[Section]] = {
+    "vault": VaultSettings,
+    "keys": KeySettings,
+    "sources.NAME": SourceSettings,
+    "retention": RetentionSettings,
+    "status": StatusSettings,
+    "hooks": HookSettings,
+}
+"""Every section by its heading; docs/REFERENCE.md is made from this and checked against it."""
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """The database URL without its password, and whether there was one (the password itself, or None)."""
+    match = _PASSWORD.search(url)
+    if match is None:
+        return url, None
+    if match["url"] is not None:
+        return url[: match.start("url") - 1] + url[match.end("url") :], match["url"]
+    cleaned = url[: match.start()] + url[match.end() :]
+    if "://" in url and match[0].startswith("?"):
+        cleaned = url[: match.start()] + ("?" + url[match.end() + 1 :] if match.end() < len(url) else "")
+    return cleaned.strip(), match["option"].strip("'")
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """One table of the proposal that `init` writes."""
+
+    name: str
+    words: str
+    reason: str
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def written(
+    *,
+    url: str,
+    tenant_table: str,
+    tenant_label: str | None,
+    vault: VaultSettings,
+    recovery_file: str,
+    tables: tuple[TableEntry, ...],
+) -> str:
+    """The text of a new outlast.toml."""
+    width = max((len(quoted(table.name)) for table in tables), default=0)
+    words = max((len(quoted(table.words)) for table in tables), default=0)
+    lines = [
+        f"{quoted(table.name):<{width}} = {quoted(table.words):<{words}}  # {_one_line(table.reason)}".rstrip(" #")
+        for table in tables
+    ]
+    label = f"tenant_label = {quoted(tenant_label)}" if tenant_label else '# tenant_label = "slug"'
+    return _TEXT.format(
+        vault_url=quoted(vault.url),
+        vault_id=quoted(vault.id),
+        recipients="".join(f"  {quoted(recipient)},\n" for recipient in vault.recipients),
+        signers="".join(f"  {quoted(signer)},\n" for signer in vault.signers),
+        recovery_file=recovery_file,
+        url=quoted(url),
+        tenant_table=quoted(tenant_table),
+        label=label,
+        tables="\n".join(lines),
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+_TEXT = """\
+# Outlast's configuration, written by `outlast init`. No secret stands here: it can go into version control.
+# Every setting is described in docs/REFERENCE.md. After a change: `outlast check`.
+
+[vault]
+url = {vault_url}
+id = {vault_id}
+# Who can open the vault: the recovery key ({recovery_file}; keep it offline), and this host's operator.
+recipients = [
+{recipients}]
+# Whose signatures are believed.
+signers = [
+{signers}]
+
+[keys]
+dir = ".outlast"  # this host's keys and local state: never into version control
+
+[sources.main]
+kind = "postgresql"
+url = {url}
+# password_command = "pass show database"  # or PGPASSWORD, or ~/.pgpass
+tenant_table = {tenant_table}
+{label}
+
+# Whose each table is. Read this list once, line by line: it decides what a customer gets back.
+#   "owned by COLUMN"       COLUMN holds the tenant's key
+#   "owned through COLUMN"  COLUMN references a table whose rows have a tenant
+#   "shared"                reference data of all tenants: kept, and never changed by a tenant's restore
+#   "ignored"               not kept
+#   "undecided"             stops every backup until one of the others stands there
+[sources.main.tables]
+{tables}
+
+[retention]
+grace_days = 7   # between marking something and sweeping it away
+keep_days = 30   # `outlast prune` keeps every run younger than this
+
+[status]
+max_age = "26h"  # `outlast status` ends with 4 where a tenant's newest restorable moment is older
+
+[hooks]
+# after_restore = "/usr/local/bin/reindex"  # gets the restored tenants' keys on its standard input, one a line
+"""
