@@ -10,6 +10,7 @@ types_catalogue, fault/faults.
     database        a fresh database's URL on `server`, dropped afterwards.
     debian_server   PostgreSQL 15 of Debian (xml, ICU default collation en); only under @pytest.mark.system.
     debian_database a fresh database's URL on it.
+    (worlds)        tests/worlds.py makes whole multi-tenant databases from a seed; see its docstring for the use.
     moto_s3         tests.buckets.Bucket on a real S3 protocol server; the AWS_* variables are set for the test too.
     outlast         tests.commands.Outlast: run the installed command in a project folder of its own.
 """

@@ -112,6 +112,16 @@ class Server:
         finally:
             self.drop_database(name)
 
+    def copy_database(self, url: str) -> str:
+        """A copy of a database that nobody is connected to, on the same server; gives its URL. Drop it yourself."""
+        source = str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
+        name = f"copy_{uuid.uuid4().hex[:12]}"
+        with self.connect() as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source))
+            )
+        return self.url(name)
+
     def drop_database(self, name: str) -> None:
         """Drop it with whatever still holds it: sessions, replication slots, prepared transactions."""
         with self.connect() as connection:
