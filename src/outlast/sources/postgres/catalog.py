@@ -78,6 +78,11 @@ def classify(facts: Facts, settings: OwnershipSettings) -> Catalog:
         unique_indexes=_unique_indexes(facts),
         sequences=facts.sequences,
         triggers=facts.triggers,
+        leading_columns=tuple(
+            (facts.by_oid[index.table_oid].name, index.column_names[0])
+            for index in facts.indexes
+            if index.btree and index.predicate is None and index.column_names
+        ),
         notices=notices.of_catalog(facts, tables, absent),
     )
 

@@ -209,7 +209,7 @@ def read_facts(connection: Session) -> Facts:
         in_recovery=in_recovery,
         has_large_objects=has_large_objects,
         system_identifier=_rows(connection, "catalog_identifier")[0][0] if may_read_control else "",
-        timeline=_read_timeline(connection, in_recovery=in_recovery) if may_read_control else 0,
+        timeline=_read_timeline(connection, in_recovery=in_recovery),
         relations=relations,
         columns=columns,
         types=_read_types(connection),

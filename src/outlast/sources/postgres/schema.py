@@ -97,6 +97,7 @@ class Catalog:
     unique_indexes: tuple[UniqueIndex, ...] = ()
     sequences: tuple[SequenceUse, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    leading_columns: tuple[tuple[TableName, str], ...] = ()  # first columns of whole B-tree indexes
     notices: tuple[Notice, ...] = field(default=())
 
     def table(self, name: TableName) -> Table | None:
