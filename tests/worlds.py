@@ -169,6 +169,14 @@ class World:
                 gone.add(table.title)
         return [table for table in self.tables if table.title in gone]
 
+    def work_on(self, tenant: WorldTenant, number: int) -> list[str]:
+        """One step of a workload in every table that has any, for one tenant."""
+        return [
+            _with_tenant(statement.replace("«n»", str(number)), tenant)
+            for table in self.tables
+            for statement in table.work
+        ]
+
     def pick_part(self, chance: Random) -> list[WorldTable]:
         """A few owned tables other than the tenant table, for a partial destruction."""
         owned = [table for table in self.tables[1:] if table.tenant is not None]
