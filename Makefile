@@ -1,0 +1,56 @@
+# Everything sets itself up: Python 3.11, git and make are enough (`make test-system` adds Debian's packages).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+WORKERS ?= 2
+BIN := .venv/bin
+# No Python is fetched from elsewhere: the one that is here is used, and packages come from PyPI alone.
+export UV_PYTHON_DOWNLOADS := never
+export UV_PYTHON := $(PYTHON)
+
+.PHONY: help setup replay test test-system test-all lint format docs clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: .venv/.ready ## Make .venv with everything that is needed.
+
+.venv/.ready: pyproject.toml uv.lock
+	@uv="$$(command -v uv || true)"; \
+	if [ -z "$$uv" ]; then \
+	  uv=build/uv/bin/uv; \
+	  [ -x "$$uv" ] || { echo "setting up uv in build/uv"; $(PYTHON) -m venv build/uv; build/uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.7'; }; \
+	fi; \
+	"$$uv" sync --locked --quiet
+	@touch $@
+
+replay: .venv/.ready ## Destroy tenants of an embedded database, restore them, and compare everybody.
+	@$(BIN)/outlast replay $(REPLAY)
+
+test: .venv/.ready ## The tests that need nothing but this folder.
+	$(BIN)/pytest -q -n $(WORKERS) -m "not system and not slow" $(TESTS)
+
+test-system: .venv/.ready ## The tests that need Debian's PostgreSQL 15, age, zstd and ssh-keygen (installs them).
+	@.ci/packages
+	$(BIN)/pytest -q -n $(WORKERS) -m "system and not slow" $(TESTS)
+
+test-all: .venv/.ready ## Every test, the slow variants too.
+	@.ci/packages
+	$(BIN)/pytest -q -n $(WORKERS) $(TESTS)
+
+lint: .venv/.ready ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.ready ## Put the sources into the house's format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.ready ## Write docs/REFERENCE.md and the README's output anew.
+	$(BIN)/python -m tests.docs.write
+
+clean: ## Remove what can be made again.
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,60 @@
+"""Imports point down: a layer may import what stands below it, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "outlast"
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "core": frozenset(),
+    "config": frozenset({"core"}),
+    "state": frozenset({"core"}),
+    "vault": frozenset({"core"}),  # the vault never knows a source …
+    "sources": frozenset({"core"}),  # … and a source never knows the vault
+    "capture": frozenset({"core", "state", "vault", "sources"}),
+    "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
+    "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
+    "cli": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore", "replay"}),
+    "__main__": frozenset({"cli"}),
+    "__init__": frozenset(),
+}
+"""What each layer may import besides itself. A new package has to be given its place here."""
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_layers(path: Path) -> Iterator[tuple[str, int]]:
+    """Every layer of ours that a module imports, with the line, also inside functions and under TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: a relative import hides where it points"
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "outlast" else [node.module]
+            )
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "outlast" and len(parts) > 1 and not parts[1].startswith("__"):
+                yield parts[1], node.lineno
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_down(path: Path) -> None:
+    """A module imports its own layer and those below it."""
+    layer = layer_of(path)
+    assert layer in ALLOWED, f"the layer {layer!r} has no place in ALLOWED"
+    wrong = [
+        f"line {line}: outlast.{found}"
+        for found, line in imported_layers(path)
+        if found != layer and found not in ALLOWED[layer]
+    ]
+    assert not wrong, f"{path.relative_to(SOURCE)} imports upwards: {'; '.join(wrong)}"
