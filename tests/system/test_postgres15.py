@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from outlast.sources.postgres.session import Session
 from tests.integration.test_fidelity import check_every_type
+from tests.integration.test_schema_shapes import check_ownership, check_sweep
 from tests.property.test_rows import AGAINST_A_SERVER, check_order, ordering_session
 from tests.servers import Server
+from tests.worlds import World
 
 pytestmark = pytest.mark.system
 
@@ -41,3 +43,12 @@ def test_every_type_goes_out_and_back_equal(debian_database: str) -> None:
 def test_rows_sort_here_as_they_do_there(session: Session, keyed: bool, data: st.DataObject) -> None:
     """Under a default collation that is not of bytes, rows still come in the order that order_of computes."""
     check_order(session, data, keyed=keyed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_come_whole_and_by_tenant(seed: int, debian_database: str) -> None:
+    """Random worlds are classified and swept there as on 18."""
+    world = World.random(300 + seed, version=15)
+    world.create(debian_database)
+    check_ownership(world, debian_database)
+    check_sweep(world, debian_database)
