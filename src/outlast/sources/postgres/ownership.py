@@ -50,6 +50,7 @@ class Graph:
     exact: bool = True
     outgoing: Mapping[TableName, tuple[ForeignKey, ...]] = field(init=False)
     referenced: frozenset[TableName] = field(init=False)
+    bound: frozenset[tuple[TableName, str]] = field(init=False)  # columns of any foreign key, to their own table too
 
     def __post_init__(self) -> None:
         outgoing: dict[TableName, list[ForeignKey]] = {}
@@ -61,6 +62,8 @@ class Graph:
         object.__setattr__(self, "outgoing", {table: tuple(keys) for table, keys in outgoing.items()})
         referenced = frozenset(key.references for keys in outgoing.values() for key in keys)
         object.__setattr__(self, "referenced", referenced)
+        bound = frozenset((key.table, column) for key in self.foreign_keys for column in key.columns)
+        object.__setattr__(self, "bound", bound)
 
     def keys_of(self, table: TableName) -> tuple[ForeignKey, ...]:
         return self.outgoing.get(table, ())
@@ -118,12 +121,11 @@ def _tenant_columns(graph: Graph) -> dict[TableName, tuple[str, ...]]:
         if name == graph.tenant_table:
             continue
         pointers = pointing.get(name, ())
-        used = {column for key in graph.keys_of(name) for column in key.columns}
         named = [
             column.name
             for column in subject.columns.values()
             if column.name in conventional
-            and column.name not in used
+            and (name, column.name) not in graph.bound
             and same_family(column.type, graph.tenant_key_type)
         ]
         candidates = tuple(dict.fromkeys([*pointers, *named]))
@@ -467,12 +469,12 @@ def _pathless(graph: Graph, subject: Subject) -> Classification:
 
 
 def _polymorphic(graph: Graph, subject: Subject) -> tuple[str, str] | None:
-    used = {column for key in graph.keys_of(subject.name) for column in key.columns}
     for column in subject.columns:
         stem = column.removesuffix("_id")
         kind = f"{stem}_type"
-        if column != stem and column not in used and kind in subject.columns:
+        if column != stem and (subject.name, column) not in graph.bound and kind in subject.columns:
             return kind, column
-    if "object_id" in subject.columns and "content_type_id" in subject.columns and "object_id" not in used:
+    generic = {"object_id", "content_type_id"} <= subject.columns.keys()
+    if generic and (subject.name, "object_id") not in graph.bound:
         return "content_type_id", "object_id"
     return None
