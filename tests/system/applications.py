@@ -7,6 +7,7 @@ and the empty, migrated database is kept there as a dump: migrating takes a minu
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -56,9 +57,9 @@ def install(root: Path) -> Pretix:
     pretix.folder.mkdir(parents=True, exist_ok=True)
     (apps / ".gitignore").write_text("*\n")
     if not (pretix.folder / "installed").exists():
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        _run("uv", "venv", "--quiet", "--clear", "--python", version, str(pretix.folder / "venv"))
-        _run("uv", "pip", "install", "--quiet", "--python", str(pretix.python), f"pretix=={VERSION}")
+        uv = shutil.which("uv") or str(root / "build" / "uv" / "bin" / "uv")  # where `make setup` puts it
+        _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(pretix.folder / "venv"))
+        _run(uv, "pip", "install", "--quiet", "--python", str(pretix.python), f"pretix=={VERSION}")
         (pretix.folder / "installed").touch()
     return pretix
 
