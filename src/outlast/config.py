@@ -87,6 +87,12 @@ class SourceSettings(Section):
     password_command: Expanded | None = Field(
         default=None, description="A command that prints the password. Otherwise PGPASSWORD or ~/.pgpass."
     )
+    restore_url: Expanded | None = Field(
+        default=None, description="The same database as the role that restores, where `url` may only read."
+    )
+    restore_password_command: Expanded | None = Field(
+        default=None, description="A command that prints that role's password."
+    )
     tenant_table: str = Field(description="The table that has one row a tenant.")
     tenant_key: str | None = Field(
         default=None, description="Its key column, where it has several keys; otherwise its primary key."
@@ -98,10 +104,10 @@ class SourceSettings(Section):
         description='Whose each table is: "owned by COLUMN", "owned through COLUMN", "shared" or "ignored".',
     )
 
-    @field_validator("url")
+    @field_validator("url", "restore_url")
     @classmethod
-    def _no_password(cls, value: str) -> str:
-        if without_password(value)[1] is not None:
+    def _no_password(cls, value: str | None) -> str | None:
+        if value is not None and without_password(value)[1] is not None:
             raise ValueError("carries a password; take it out and give it by PGPASSWORD, ~/.pgpass or password_command")
         return value
 
@@ -327,6 +333,7 @@ dir = ".outlast"  # this host's keys and local state: never into version control
 kind = "postgresql"
 url = {url}
 # password_command = "pass show database"  # or PGPASSWORD, or ~/.pgpass
+# restore_url = "postgresql://outlast_restore@…"  # where the role above may only read
 tenant_table = {tenant_table}
 {label}
 

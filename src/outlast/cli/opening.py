@@ -118,6 +118,15 @@ class Invocation:
         settings = self.config.source(source)
         return Target(settings.url, settings.password_command)
 
+    def restore_target(self, source: str = DEFAULT_SOURCE) -> Target:
+        """The source as the role that writes to it: `restore_url` where outlast.toml has one."""
+        from outlast.sources.postgres.session import Target
+
+        settings = self.config.source(source)
+        if settings.restore_url is None:
+            return self.target(source)
+        return Target(settings.restore_url, settings.restore_password_command or settings.password_command)
+
     def ownership(self, source: str = DEFAULT_SOURCE) -> OwnershipSettings:
         from outlast.sources.postgres.catalog import OwnershipSettings
 

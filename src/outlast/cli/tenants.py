@@ -1,0 +1,45 @@
+"""`outlast tenants`: whom the vault holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outlast.cli.opening import DEFAULT_SOURCE, Invocation
+from outlast.cli.render import count, table_of
+from outlast.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def tenants(
+    context: typer.Context,
+    at: Annotated[str, typer.Option(metavar="MOMENT", help="latest, a timestamp, run:7, or an LSN.")] = "latest",
+    source: Annotated[str, typer.Option(metavar="NAME", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
+) -> ExitCode:
+    """List the tenants that the vault holds.
+
+    Reads the vault only, so it answers while the database is down. A tenant that is gone from the database stays listed
+    at the moments before.
+    """
+    invocation = Invocation.of(context)
+    vault = invocation.vault
+    run = vault.resolve(source, at)
+    entries = sorted(vault.tenants(source, run.run), key=lambda entry: (entry.tenant.label or "", entry.tenant.key))
+    fields = {
+        "run": run.run,
+        "moment": run.moment.to_json(),
+        "tenants": [
+            {"tenant": entry.tenant.key, "label": entry.tenant.label, "changed_in_run": entry.head.run}
+            for entry in entries
+        ],
+    }
+
+    def text(console: Console) -> None:
+        rows = [(entry.tenant.label or "", entry.tenant.key, f"run {entry.head.run}") for entry in entries]
+        console.print(table_of(("label", "tenant", "last changed in"), rows))
+        console.print(f"{count(len(entries), 'tenant')} at {run.moment}, run {run.run}")
+
+    return invocation.output.finish(fields, text)
