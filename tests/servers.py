@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,19 @@ class Server:
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source))
             )
         return self.url(name)
+
+    @contextmanager
+    def copies(self) -> Iterator[Callable[[str], str]]:
+        """A function that copies databases by their URLs; the copies are dropped at the end."""
+        made: list[str] = []
+
+        def copy(url: str) -> str:
+            made.append(self.copy_database(url))
+            return made[-1]
+
+        yield copy
+        for url in made:
+            self.drop_database(str(psycopg.conninfo.conninfo_to_dict(url)["dbname"]))
 
     def drop_database(self, name: str) -> None:
         """Drop it with whatever still holds it: sessions, replication slots, prepared transactions."""

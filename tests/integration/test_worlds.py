@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,16 +13,9 @@ from tests.worlds import ORPHAN, SHARED, Workload, World
 
 
 @pytest.fixture
-def twin_of(server: Server) -> Iterator[object]:
-    made: list[str] = []
-
-    def copy(url: str) -> str:
-        made.append(server.copy_database(url))
-        return made[-1]
-
-    yield copy
-    for url in made:
-        server.drop_database(url.partition("@/")[2].partition("?")[0])
+def twin_of(server: Server) -> Iterator[Callable[[str], str]]:
+    with server.copies() as copy:
+        yield copy
 
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))
@@ -52,9 +45,8 @@ def test_destroying_some_leaves_the_others(seed: int, database: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_workload_replays(seed: int, server: Server, database: str, twin_of: object) -> None:
+def test_a_workload_replays(seed: int, database: str, twin_of: Callable[[str], str]) -> None:
     """What a workload did to one database, done again to its copy, makes the two equal."""
-    assert callable(twin_of)
     world = World.random(seed)
     world.create(database)
     before = world.fingerprints(database)
