@@ -282,6 +282,7 @@ def written(
     *,
     url: str,
     tenant_table: str,
+    tenant_key: str | None = None,
     tenant_label: str | None,
     vault: VaultSettings,
     recovery_file: str,
@@ -294,6 +295,7 @@ def written(
         f"{quoted(table.name):<{width}} = {quoted(table.words):<{words}}  # {_one_line(table.reason)}".rstrip(" #")
         for table in tables
     ]
+    key = f"tenant_key = {quoted(tenant_key)}\n" if tenant_key else ""
     label = f"tenant_label = {quoted(tenant_label)}" if tenant_label else '# tenant_label = "slug"'
     return _TEXT.format(
         vault_url=quoted(vault.url),
@@ -303,7 +305,7 @@ def written(
         recovery_file=recovery_file,
         url=quoted(url),
         tenant_table=quoted(tenant_table),
-        label=label,
+        label=key + label,
         tables="\n".join(lines),
     )
 

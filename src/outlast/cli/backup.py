@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def backup(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="[SOURCE]", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
     tenant: Annotated[
         list[str] | None,
         typer.Option("--tenant", metavar="T", help="Only this tenant, by key or label. May be repeated."),

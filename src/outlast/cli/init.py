@@ -1,0 +1,193 @@
+"""`outlast init`: outlast.toml, the vault, its keys, and a proposal for every table."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outlast.cli.opening import Invocation
+from outlast.cli.render import count, table_of
+from outlast.core.errors import ExitCode, Refused, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from outlast.config import TableEntry, VaultSettings
+    from outlast.sources.postgres.schema import Catalog
+    from outlast.vault.keys import WriterKeys
+
+KEY_FOLDER = ".outlast"
+RECOVERY_FILE = "outlast-recovery.key"
+
+
+def init(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="The database: postgresql://user@host:5432/database.")],
+    tenant_table: Annotated[
+        str, typer.Option("--tenant-table", metavar="T", help="The table that has one row a customer.")
+    ],
+    tenant_label: Annotated[
+        str | None,
+        typer.Option("--tenant-label", metavar="COLUMN", help="Its column that people know a customer by."),
+    ] = None,
+    tenant_key: Annotated[
+        str | None, typer.Option("--tenant-key", metavar="COLUMN", help="Its key, where it has several.")
+    ] = None,
+    vault: Annotated[str, typer.Option("--vault", metavar="URL", help="A folder, or s3://, gs:// or az://.")] = "vault",
+    print_grants: Annotated[
+        bool, typer.Option("--print-grants", help="Print SQL for one least-privilege role a job, and write nothing.")
+    ] = False,
+) -> ExitCode:
+    """Write outlast.toml, make the vault and its keys, and propose whose each table is.
+
+    Reads the database's catalog and changes nothing in it. Every table is proposed as owned by a tenant, shared or
+    ignored, with the reason beside it, for a person to read. What cannot be decided is left open, named, and stops
+    backups until it is. A file that is already there is never overwritten.
+
+    The recovery key is written to outlast-recovery.key: it alone can open the vault when this machine is gone. Take it
+    offline, and keep two copies.
+
+    Exit codes: 0 done; 1 database or vault could not be reached; 2 wrong URL or table; 3 refused: outlast.toml or the
+    vault is there already.
+    """
+    from outlast import config
+    from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
+    from outlast.sources.postgres.grants import print_grants as grants
+    from outlast.sources.postgres.session import Target, connect
+
+    invocation = Invocation.of(context)
+    path = _new_file(invocation.config_file)
+    if not print_grants:
+        _refuse_existing(path)
+    target = Target(url)
+    with connect(target, role="init") as session:
+        catalog = read_catalog(session, OwnershipSettings(tenant_table, tenant_label, None, tenant_key))
+    if print_grants:
+        text = grants(catalog)
+        return invocation.output.finish({"sql": text}, text)
+    bare_url, password = config.without_password(url)
+    entries = _entries(catalog)
+    with ExitStack() as undo:
+        made = _make_vault(vault, path.parent, undo)
+        content = config.written(
+            url=bare_url,
+            tenant_table=str(catalog.tenant_table),
+            tenant_key=tenant_key,
+            tenant_label=tenant_label,
+            vault=made,
+            recovery_file=RECOVERY_FILE,
+            tables=entries,
+        )
+        _write(path, content)
+        undo.pop_all()
+    if password is not None:
+        invocation.output.warn(
+            "the password was taken out of the URL and is kept nowhere: set PGPASSWORD, ~/.pgpass or password_command"
+        )
+    return _finish(invocation, path, made, catalog, entries)
+
+
+def _new_file(given: str | None) -> Path:
+    from outlast.config import CONFIG_VARIABLE, FILE_NAME
+
+    path = Path(given or os.environ.get(CONFIG_VARIABLE) or FILE_NAME).expanduser().absolute()
+    return path / FILE_NAME if path.is_dir() else path
+
+
+def _refuse_existing(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", hint=f"Make it: mkdir -p {path.parent}")
+    for existing in (path, path.parent / RECOVERY_FILE, path.parent / KEY_FOLDER / "naming.key"):
+        if existing.exists():
+            raise Refused(
+                f"{existing} is there already, and init overwrites nothing",
+                hint="Work in another folder (or name another --config), or move the old files out of the way.",
+                code="exists",
+            )
+
+
+def _make_vault(url: str, folder: Path, undo: ExitStack) -> VaultSettings:
+    """The vault and every key. What was made is removed again where a later step fails."""
+    from outlast.config import VaultSettings
+    from outlast.vault.keys import WriterKeys, generate_identity, write_secret
+    from outlast.vault.reader import Vault
+    from outlast.vault.store import open_store
+
+    recovery, recovery_recipient = generate_identity("recovery key of this vault. Keep it offline, twice.")
+    operator, operator_recipient = generate_identity("operator's key of this host: it can open the vault")
+    recipients = (recovery_recipient, operator_recipient)
+    keys = WriterKeys.generate(recipients)
+    key_folder = folder / KEY_FOLDER
+    for path, text in ((folder / RECOVERY_FILE, recovery), (key_folder / "operator.key", operator)):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_secret(path, text)
+        undo.callback(path.unlink)
+    _save(keys, key_folder, undo)
+    store = open_store(url if "://" in url else str((folder / Path(url).expanduser()).resolve()))
+    vault_id = Vault.create(store, keys)
+    return VaultSettings(url=url, id=vault_id, recipients=recipients, signers=keys.signers)
+
+
+def _save(keys: WriterKeys, folder: Path, undo: ExitStack) -> None:
+    keys.save(folder)
+    for name in ("naming.key", "signing.key"):
+        undo.callback((folder / name).unlink)
+
+
+def _entries(catalog: Catalog) -> tuple[TableEntry, ...]:
+    from outlast.config import TableEntry
+    from outlast.sources.postgres.ownership import propose
+
+    words = propose(catalog)
+    return tuple(
+        TableEntry(str(table.name), words[str(table.name)], table.ownership.reason) for table in catalog.tables
+    )
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(content)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="Check the folder's permissions.") from error
+
+
+def _finish(
+    invocation: Invocation, path: Path, vault: VaultSettings, catalog: Catalog, entries: tuple[TableEntry, ...]
+) -> ExitCode:
+    undecided = [entry for entry in entries if entry.words == "undecided"]
+    recovery = path.parent / RECOVERY_FILE
+    fields = {
+        "config": str(path),
+        "vault": vault.url,
+        "vault_id": vault.id,
+        "recovery_key_file": str(recovery),
+        "tables": [{"table": one.name, "ownership": one.words, "reason": one.reason} for one in entries],
+        "undecided": [one.name for one in undecided],
+    }
+
+    def text(console: Console) -> None:
+        console.print(table_of(("table", "proposal", "why"), [(one.name, one.words, one.reason) for one in entries]))
+        kinds = Counter(table.ownership.kind.value for table in catalog.tables)
+        told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        console.print(f"{count(len(entries), 'table')}: {told}.")
+        console.print(f"Wrote {path.name}: read it once, it decides what a customer gets back.")
+        console.print(f"Made the vault in {vault.url} and this host's keys in {KEY_FOLDER}/ (not for version control).")
+        console.print()
+        console.print(f"Take {RECOVERY_FILE} offline now, in two copies: it alone opens the vault when this machine")
+        console.print("is gone. Nothing here needs it; delete it here once it is safe elsewhere.")
+        console.print()
+        if undecided:
+            console.print("Decide these in outlast.toml first; they stop every backup:")
+            for one in undecided:
+                console.print(f"  {one.name}: {one.reason}")
+            console.print("Next: outlast check")
+        else:
+            console.print("Next: outlast check, then outlast backup")
+
+    return invocation.output.finish(fields, text)
