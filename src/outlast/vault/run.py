@@ -1,0 +1,230 @@
+"""A run record: written last, numbered, signed. A backup without one did not happen.
+
+Put-if-absent of the next number is the writer's lock. A record names the heads that its run wrote; every so often one
+names all heads (`full`), so that a reader follows a bounded number of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from outlast.core.errors import CorruptionError, Refused, VaultError
+from outlast.core.moment import Moment
+from outlast.vault.manifest import Head
+from outlast.vault.signature import NAMESPACE_RUN, Signer, verify
+from outlast.vault.store import AlreadyExistsError, ObjectMissingError, Store
+
+FORMAT = 1
+CHAIN_MAX = 32
+"""A record is full at the latest after so many that are not: what a reader has to follow."""
+
+_ARMOR = b"-----BEGIN SSH SIGNATURE-----\n"
+
+
+def run_path(source: str, run: int) -> str:
+    return f"{source}/runs/{run:010d}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One backup that happened.
+
+    `heads` and `recipients` are those of this run, or of all runs where `full`; both by prefix. `scope` lists the
+    prefixes that were looked at, None meaning all. `sealed` can be opened by the vault's recipients (see RunDetails).
+    """
+
+    source: str
+    run: int
+    previous: str | None  # SHA-256 of the run object before
+    started: datetime
+    finished: datetime
+    moment: Moment
+    full: bool
+    index_from: int  # the newest full record up to this one
+    heads: Mapping[str, Head]
+    recipients: Mapping[str, str]
+    sealed: bytes
+    scope: tuple[str, ...] | None = None
+    tool: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "source": self.source,
+            "run": self.run,
+            "previous": self.previous,
+            "started": self.started.isoformat(),
+            "finished": self.finished.isoformat(),
+            "moment": self.moment.to_json(),
+            "kind": "full" if self.full else "delta",
+            "index_from": self.index_from,
+            "scope": None if self.scope is None else list(self.scope),
+            "heads": {prefix: self.heads[prefix].to_json() for prefix in sorted(self.heads)},
+            "recipients": dict(sorted(self.recipients.items())),
+            "sealed": base64.b64encode(self.sealed).decode("ascii"),
+            "tool": self.tool,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunRecord:
+        return cls(
+            data["source"],
+            data["run"],
+            data["previous"],
+            datetime.fromisoformat(data["started"]),
+            datetime.fromisoformat(data["finished"]),
+            Moment.from_json(data["moment"]),
+            data["kind"] == "full",
+            data["index_from"],
+            {prefix: Head.from_json(head) for prefix, head in data["heads"].items()},
+            dict(data["recipients"]),
+            base64.b64decode(data["sealed"], validate=True),
+            None if data["scope"] is None else tuple(data["scope"]),
+            data["tool"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """What a run record says to those who hold a key: names, counts, notices."""
+
+    tenants: tuple[tuple[str, str, str | None], ...]  # prefix, key, label; of new or relabelled tenants, or of all
+    rows: int
+    orphan_rows: int
+    database: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        data = {
+            "tenants": self.tenants,
+            "rows": self.rows,
+            "orphan_rows": self.orphan_rows,
+            "database": dict(self.database),
+            "notices": self.notices,
+        }
+        return json.dumps(data, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RunDetails:
+        fields = json.loads(data)
+        tenants = tuple((prefix, key, label) for prefix, key, label in fields["tenants"])
+        return cls(tenants, fields["rows"], fields["orphan_rows"], fields["database"], tuple(fields["notices"]))
+
+
+def encode(record: RunRecord, signer: Signer) -> bytes:
+    """The object's bytes: one line of JSON, then an armored signature over that line, its newline included."""
+    line = json.dumps(record.to_json(), separators=(",", ":"), ensure_ascii=True).encode("ascii") + b"\n"
+    return line + signer.sign(NAMESPACE_RUN, line)
+
+
+def decode(data: bytes, signers: Sequence[str], source: str, run: int) -> RunRecord:
+    """Read and verify. Raises CorruptionError, or VaultError for a newer format."""
+    what = f"run record {run_path(source, run)}"
+    split = data.find(_ARMOR)
+    if split < 0:
+        raise CorruptionError(f"{what} carries no signature: it was cut or changed", code="signature")
+    line = data[:split]
+    verify(tuple(signers), NAMESPACE_RUN, line, data[split:], what)
+    try:
+        fields = json.loads(line)
+        if fields["format"] > FORMAT:
+            raise VaultError(
+                f"{what} is of format {fields['format']}, and this Outlast reads up to {FORMAT}",
+                hint="Upgrade Outlast.",
+                code="format",
+            )
+        record = RunRecord.from_json(fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptionError(f"{what} cannot be read: it is not a run record", code="run-record") from error
+    if (record.source, record.run) != (source, run):
+        raise CorruptionError(f"{what} is the record of another run ({record.source}, {record.run})", code="run-record")
+    return record
+
+
+def digest(data: bytes) -> str:
+    """What the next run's `previous` says of this one."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RunIndex:
+    """Every tenant's newest head as of one run. Run 0 is the vault before its first backup."""
+
+    source: str
+    run: int = 0
+    record: str | None = None  # SHA-256 of that run's object
+    full: int = 0  # the full record that it starts from
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    recipients: Mapping[str, str] = field(default_factory=dict)
+
+
+def runs(store: Store, source: str) -> list[int]:
+    """The numbers of the runs that are in the store, ascending."""
+    found = []
+    for item in store.list(f"{source}/runs"):
+        name = item.path.rpartition("/")[2].removesuffix(".json")
+        if name.isdigit():
+            found.append(int(name))
+    return sorted(found)
+
+
+def read_run(store: Store, source: str, run: int, signers: Sequence[str]) -> tuple[RunRecord, str]:
+    """A run's verified record, and the SHA-256 of its object."""
+    data = store.get(run_path(source, run))
+    return decode(data, signers, source, run), digest(data)
+
+
+def load_index(store: Store, source: str, signers: Sequence[str], run: int | None = None) -> RunIndex:
+    """The index at a run (None: the newest), from the newest full record on. Each record's chain is verified."""
+    if run is None:
+        found = runs(store, source)
+        if not found:
+            return RunIndex(source)
+        run = found[-1]
+    newest, newest_digest = read_run(store, source, run, signers)
+    chain = [newest]
+    expected = newest.previous
+    for number in range(run - 1, newest.index_from - 1, -1):
+        record, found_digest = read_run(store, source, number, signers)
+        if found_digest != expected:
+            raise CorruptionError(
+                f"run record {run_path(source, number)} is not the one that run {number + 1} followed",
+                hint="Somebody put another in its place; `outlast verify` says more.",
+                code="chain",
+            )
+        chain.append(record)
+        expected = record.previous
+    if not chain[-1].full:
+        raise CorruptionError(f"run record {run_path(source, newest.index_from)} is not full", code="chain")
+    heads: dict[str, Head] = {}
+    recipients: dict[str, str] = {}
+    for record in reversed(chain):
+        heads |= record.heads
+        recipients |= record.recipients
+    return RunIndex(source, run, newest_digest, newest.index_from, heads, recipients)
+
+
+def commit_run(store: Store, source: str, run: int, data: bytes) -> None:
+    """Make the run count. Everything it points to is durable first. Raises Refused where the number is taken."""
+    store.flush()
+    path = run_path(source, run)
+    try:
+        store.create(path, data)
+    except AlreadyExistsError as error:
+        try:
+            ours = store.get(path) == data  # an answer lost on the way: it had arrived
+        except ObjectMissingError:
+            ours = False
+        if not ours:
+            raise Refused(
+                f"another backup of source {source!r} wrote run {run} while this one was at work",
+                hint="One writer at a time: see which other host backs up into this vault. Nothing is lost; run it again.",
+                code="locked",
+            ) from error
+    store.flush()

@@ -1,0 +1,281 @@
+"""The object store: the only thing that touches the vault's bytes. A local folder, S3, Google Cloud Storage or Azure.
+
+Every object is created once (put-if-absent) and never overwritten. Objects are durable when `flush` has returned, and
+`flush` is called before a run record is written: data before the record that points to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import obstore
+from obstore import exceptions
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
+
+from outlast.core.errors import CorruptionError, OutlastError, TransientError, UsageError, VaultError
+
+RETRIES_MAX = 4
+RETRY_TIMEOUT_S = 60
+
+T = TypeVar("T")
+
+
+class AlreadyExistsError(VaultError):
+    """An object of that path exists; nothing was written."""
+
+    default_code = "already-exists"
+
+
+class ObjectMissingError(CorruptionError):
+    """There is no object of that path. Whether that is damage is for the caller to say."""
+
+    default_code = "missing-object"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    path: str
+    size_bytes: int
+    modified: datetime
+
+
+class Store(Protocol):
+    """A flat map from path to bytes. Every method raises VaultError (or TransientError) with the path, and a hint."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, as `open_store` takes it. Holds no secret."""
+
+    def get(self, path: str) -> bytes:
+        """The whole object. Raises ObjectMissingError."""
+
+    def get_range(self, path: str, offset_bytes: int, length_bytes: int) -> bytes:
+        """Exactly that part of it. Raises ObjectMissingError, and CorruptionError where the object ends earlier."""
+
+    def create(self, path: str, data: bytes) -> None:
+        """Put if absent: atomic, all or nothing. Raises AlreadyExistsError. Retried within bounds on passing faults, so
+        that an answer lost on the way can show as AlreadyExistsError for the caller's own bytes."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Every object below the folder `prefix`, by path."""
+
+    def delete(self, path: str) -> None:
+        """Remove one object; one that is gone already is fine. Only retention calls this."""
+
+    def flush(self) -> None:
+        """Return when everything created so far survives a power cut."""
+
+
+def open_store(url: str, *, make: bool = False) -> Store:
+    """Open a store by URL: a path, file://, s3://bucket/prefix?endpoint=…&region=…&allow_http=1, gs://, az://.
+
+    Credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*), never from the URL. Raises UsageError for a URL
+    that cannot be one. A folder that is not there is made only with `make`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("", "file"):
+        return FolderStore(Path(parts.path if parts.scheme else url).expanduser(), make=make)
+    options = dict(parse_qsl(parts.query))
+    if parts.username or parts.password:
+        raise UsageError(
+            "the vault's URL holds a user or password",
+            hint="Give credentials by the environment (AWS_ACCESS_KEY_ID …) or the machine's role.",
+        )
+    if parts.scheme not in _REMOTE:
+        raise UsageError(
+            f"cannot open a vault at {parts.scheme}://", hint="Use a folder, or a URL of s3://, gs:// or az://."
+        )
+    return RemoteStore(url, _REMOTE[parts.scheme](parts.netloc, parts.path.strip("/"), options))
+
+
+def _s3(bucket: str, prefix: str, options: dict[str, str]) -> ObjectStore:
+    allowed = {"endpoint", "region", "allow_http", "virtual_hosted"}
+    _check_options(options, allowed)
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        config={
+            "aws_region": options.get("region", os.environ.get("AWS_REGION", "us-east-1")),
+            "aws_conditional_put": "etag",
+            **({"aws_endpoint": options["endpoint"]} if "endpoint" in options else {}),
+            **({"aws_virtual_hosted_style_request": True} if options.get("virtual_hosted") else {}),
+        },
+        client_options={"allow_http": bool(options.get("allow_http")), "timeout": "120s"},
+        retry_config=_retry(),
+    )
+
+
+def _gcs(bucket: str, prefix: str, options: dict[str, str]) -> ObjectStore:
+    _check_options(options, set())
+    return GCSStore(bucket, prefix=prefix or None, retry_config=_retry())
+
+
+def _azure(container: str, prefix: str, options: dict[str, str]) -> ObjectStore:
+    _check_options(options, {"account"})
+    account = {"account_name": options["account"]} if "account" in options else {}
+    return AzureStore(container, prefix=prefix or None, config=account, retry_config=_retry())  # type: ignore[arg-type]
+
+
+def _check_options(options: dict[str, str], allowed: set[str]) -> None:
+    unknown = sorted(set(options) - allowed)
+    if unknown:
+        raise UsageError(
+            f"the vault's URL has an option that is not known: {unknown[0]}",
+            hint=f"Known there: {', '.join(sorted(allowed)) or 'none'}.",
+        )
+
+
+def _retry() -> Any:
+    return {"max_retries": RETRIES_MAX, "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S)}
+
+
+_REMOTE: dict[str, Callable[[str, str, dict[str, str]], ObjectStore]] = {"s3": _s3, "gs": _gcs, "az": _azure}
+
+
+class RemoteStore:
+    """A store behind obstore's client."""
+
+    def __init__(self, url: str, store: ObjectStore) -> None:
+        self._url = url
+        self._store = store
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def get(self, path: str) -> bytes:
+        return self._do("read", path, lambda: bytes(obstore.get(self._store, path).bytes()))
+
+    def get_range(self, path: str, offset_bytes: int, length_bytes: int) -> bytes:
+        if not length_bytes:
+            return b""
+        data = self._do(
+            "read", path, lambda: bytes(obstore.get_range(self._store, path, start=offset_bytes, length=length_bytes))
+        )
+        if len(data) != length_bytes:
+            raise CorruptionError(f"object {path} of the vault ends early", code="cut-object")
+        return data
+
+    def create(self, path: str, data: bytes) -> None:
+        self._do("write", path, lambda: obstore.put(self._store, path, data, mode="create", use_multipart=False))
+
+    def exists(self, path: str) -> bool:
+        try:
+            self._do("look up", path, lambda: obstore.head(self._store, path))
+        except ObjectMissingError:
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        pages = self._do("list", prefix, lambda: iter(obstore.list(self._store, prefix.rstrip("/") or None)))
+        while True:
+            page = self._do("list", prefix, lambda: next(pages, None))
+            if page is None:
+                return
+            for one in page:
+                yield StoredObject(one["path"], one["size"], one["last_modified"])
+
+    def delete(self, path: str) -> None:
+        with suppress(ObjectMissingError):
+            self._do("delete", path, lambda: obstore.delete(self._store, path))
+
+    def flush(self) -> None:
+        """Nothing to do: these services answer a put when it is durable."""
+
+    def _do(self, doing: str, path: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            _raise(error, doing, path, self.url)
+
+
+class FolderStore(RemoteStore):
+    """A folder. Objects appear whole (written aside, then linked), and survive a power cut once flushed."""
+
+    def __init__(self, folder: Path, *, make: bool = False) -> None:
+        self._folder = folder.absolute()
+        if not make and not self._folder.is_dir():
+            raise VaultError(
+                f"there is no vault at {self._folder}: the folder does not exist",
+                hint="Correct [vault] url in outlast.toml, or mount what should be there.",
+                code="no-vault",
+            )
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            store = LocalStore(self._folder)
+        except OSError as error:
+            _raise(error, "open", str(self._folder), str(folder))
+        super().__init__(str(self._folder), store)
+
+    def flush(self) -> None:
+        # One barrier for thousands of small files, instead of an fsync for each.
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            _syncfs(descriptor)
+        except OSError as error:
+            _raise(error, "write", "", self.url)
+        finally:
+            os.close(descriptor)
+
+
+def _syncfs(descriptor: int) -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "syncfs"):
+        if libc.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    else:
+        os.sync()
+
+
+def _raise(error: Exception, doing: str, path: str, url: str) -> NoReturn:
+    """Our error for one of the store's. Their texts are long and may quote requests: only the kind is told."""
+    what = f"cannot {doing} {path or 'objects'} in the vault {url}"
+    if isinstance(error, exceptions.AlreadyExistsError | FileExistsError):
+        raise AlreadyExistsError(f"{what}: it exists already") from error
+    if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+        raise ObjectMissingError(f"{what}: it is not there") from error
+    text = str(error)
+    for words, kind, why, hint in _FAILURES:
+        if any(word in text for word in words):
+            raise kind(f"{what}: {why}", hint=hint) from None
+    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError | PermissionError):
+        raise VaultError(f"{what}: access was denied", hint=_ACCESS, code="access-denied") from None
+    raise TransientError(
+        f"{what}: {text.partition(chr(10))[0][:200]}", hint="If it persists, check the vault's URL and the network."
+    ) from None
+
+
+_ACCESS = (
+    "Check the credentials (AWS_*, GOOGLE_*, AZURE_* or the machine's role), the bucket's policy, the folder's owner."
+)
+_FAILURES: tuple[tuple[tuple[str, ...], type[OutlastError], str, str], ...] = (
+    (("No space left on device", "os error 28"), VaultError, "the disk is full", "Make room there; nothing is lost."),
+    (("File too large", "os error 27"), VaultError, "a file may not grow that large", "Check ulimit -f and quotas."),
+    (("Disk quota exceeded", "os error 122"), VaultError, "the quota is used up", "Raise it; nothing is lost."),
+    (("Read-only file system", "os error 30"), VaultError, "it is read-only", "Mount it writable for a backup."),
+    (("Permission denied", "os error 13", "AccessDenied", "403 Forbidden"), VaultError, "access was denied", _ACCESS),
+    (("NoSuchBucket",), VaultError, "there is no such bucket", "Create it, or correct the vault's URL."),
+    (
+        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "401 Unauthorized"),
+        VaultError,
+        "the credentials were not accepted",
+        _ACCESS,
+    ),
+    (
+        ("Missing credentials", "credential", "metadata/instance", "169.254.169.254"),
+        VaultError,
+        "no credentials were found",
+        _ACCESS,
+    ),
+)
