@@ -96,9 +96,7 @@ class Identity:
                 f"the operator_command could not be run ({type(error).__name__})", hint="Try it by hand."
             ) from error
         if done.returncode != 0:
-            raise VaultKeyError(
-                f"the operator_command failed with exit code {done.returncode}", hint="Try it by hand."
-            )
+            raise VaultKeyError(f"the operator_command failed with exit code {done.returncode}", hint="Try it by hand.")
         return cls.from_text(done.stdout, "the output of operator_command")
 
     @property
@@ -179,7 +177,11 @@ class WriterKeys:
         """A key for a tenant: an age identity file with its name in comments, sealed to the vault's recipients."""
         identity = x25519.Identity.generate()
         recipient = str(identity.to_public())
-        lines = [f"# tenant: {_line(tenant.key)}", f"# label: {_line(tenant.label or '')}", f"# public key: {recipient}"]
+        lines = [
+            f"# tenant: {_line(tenant.key)}",
+            f"# label: {_line(tenant.label or '')}",
+            f"# public key: {recipient}",
+        ]
         text = "\n".join([*lines, str(identity), ""])
         return NewKey(recipient, seal(self.recipients, text.encode("utf-8", "surrogateescape")))
 

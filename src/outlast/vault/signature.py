@@ -86,6 +86,13 @@ def _armor(body: bytes) -> bytes:
     return _BEGIN + b"".join(lines) + _END
 
 
+def armored_bytes(namespace: str) -> int:
+    """The size of a signature: ed25519's is always the same, so that it can be fetched with what it signs."""
+    blob, signature = 4 + len(_KEY_TYPE) + 4 + 32, 4 + len(_KEY_TYPE) + 4 + 64
+    body = len(_MAGIC) + 4 + 4 + blob + 4 + len(namespace) + 4 + 4 + len(_HASH) + 4 + signature
+    return len(_armor(b"\0" * body))
+
+
 @cache
 def _private(text: str) -> Ed25519PrivateKey:
     try:
