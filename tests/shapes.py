@@ -119,6 +119,9 @@ _ODD = (
     "/* NAME",
     "NAME, x",
     "(NAME)",
+    "t",
+    "p1",
+    "tenant",
     "select",
     "order",
     "user",
@@ -320,9 +323,13 @@ def _child(
     plain: str,
     *,
     nullable: bool = False,
+    lost: str | None = None,
     extra: Sequence[_Extra] = (),
 ) -> tuple[WorldTable, _Id]:
-    """A table that finds its tenant through `parent`, by a foreign key to the `keys` (column, type) of it."""
+    """A table that finds its tenant through `parent`, by a foreign key to the `keys` (column, type) of it.
+
+    With `lost`, SQL for the parent's key of g, the foreign key is NOT VALID and some rows point at nothing.
+    """
     schema, name = _schema(chance, schemas), naming.new(plain)
     title, one, data = _title(schema, name), _id(chance, naming), _data(chance, naming)
     ours = [identifier(naming.new(f"{plain}_of")) for _ in keys]
@@ -364,6 +371,16 @@ def _child(
         names = f"{one.column}, {data.names}"
         orphans = f"INSERT INTO {title} ({names}) SELECT {one.made}, {data.made} FROM generate_series(1, 5) AS line(g)"
         table = replace(table, fill_once=(orphans,))
+    if lost is not None:
+        names = f"{one.column}, {data.names}, {ours[0]}"
+        gone = f"(SELECT {lost} FROM (SELECT 900000 + line.g AS g) AS one)"
+        dangling = f"INSERT INTO {title} ({names}) SELECT {one.made}, {data.made}, {gone} FROM generate_series(11, 14)"
+        table = replace(
+            table,
+            ddl=(f"CREATE TABLE {title} ({definitions})",),
+            fill_once=(f"{dangling} AS line(g)",),
+            ddl_late=(f"ALTER TABLE {title} ADD {foreign} NOT VALID",),
+        )
     return table, one
 
 
@@ -794,6 +811,104 @@ def triggered(chance: random.Random, naming: Naming, root: Root, schemas: Sequen
     return [audit, replace(table, ddl_late=(*ddl, *late), work=(table.work[1],))]
 
 
+def odd_keys(chance: random.Random, naming: Naming, root: Root, schemas: Sequence[str]) -> list[WorldTable]:
+    """Keys of types that sort unlike their text: domains, an enum, an address, bytes, a padded text, a boolean."""
+    domain, words, label = (_title(schemas[0], naming.new(plain)) for plain in ("number", "words", "grade"))
+    labels = ", ".join(f"'{letter}{number}'" for letter in "zaBÄ" for number in range(9, -1, -1))
+    types = (
+        f"CREATE DOMAIN {domain} AS bigint CHECK (VALUE > -5)",
+        f"CREATE DOMAIN {words} AS text",
+        f"CREATE TYPE {label} AS ENUM ({labels})",
+    )
+    keys = (
+        _Id(identifier(naming.new("k_domain")), domain, f"g::{domain}"),
+        _Id(identifier(naming.new("k_words")), words, "('w' || g)"),
+        _Id(identifier(naming.new("k_inet")), "inet", "('10.0.0.0'::inet + g)"),
+        _Id(identifier(naming.new("k_bytea")), "bytea", "decode(md5(g::text) || '5c', 'hex')"),
+        _Id(identifier(naming.new("k_char")), "char(34)", "md5(g::text)"),
+        _Id(identifier(naming.new("k_float")), "double precision", "(g::float8 / 7)"),
+        _Id(identifier(naming.new("k_date")), "date", "(date '0001-01-01 BC' + g::int)"),
+        _Id(identifier(naming.new("k_array")), "integer[]", "ARRAY[g::int, NULL]"),
+    )
+    tables = [_direct(chance, naming, root, schemas, "keyed", key=key)[0] for key in chance.sample(keys, 4)]
+    grade, flag = identifier(naming.new("grade_of")), identifier(naming.new("flag"))
+    picked = f"(enum_range(NULL::{label}))[g % 40 + 1]"
+    extra = [_Extra(grade, f"{grade} {label} NOT NULL", picked), _Extra(flag, f"{flag} boolean NOT NULL", "g % 2 = 0")]
+    one = _id(chance, naming)
+    several, _, _ = _direct(
+        chance,
+        naming,
+        root,
+        schemas,
+        "graded",
+        extra=extra,
+        key=one,
+        primary=f", PRIMARY KEY ({grade}, {flag}, {one.column})",
+    )
+    tables.append(several)
+    return [replace(tables[0], ddl=(*types, *tables[0].ddl)), *tables[1:]]
+
+
+def other_references(chance: random.Random, naming: Naming, root: Root, schemas: Sequence[str]) -> list[WorldTable]:
+    """References to what is unique but no primary key, and to a row of the same tenant in the same table."""
+    column = root.column_quoted
+    code = _Extra(identifier(naming.new("code")), "", "'code ' || g")
+    code = replace(code, definition=f"{code.name} text NOT NULL UNIQUE")
+    parent, _, _ = _direct(chance, naming, root, schemas, "coded", extra=[code])
+    child, _ = _child(chance, naming, schemas, parent, [(code.name, "text")], "coded_lines")
+    up = identifier(naming.new("up"))
+    own, key, _ = _direct(chance, naming, root, schemas, "nested", constraints="")
+    unique = f"ALTER TABLE {own.title} ADD UNIQUE ({column}, {key.column})"
+    nest = (
+        f"ALTER TABLE {own.title} ADD COLUMN {up} {key.type}",
+        f"ALTER TABLE {own.title} ADD FOREIGN KEY ({column}, {up}) REFERENCES {own.title} ({column}, {key.column})",
+    )
+    hang = (
+        f"UPDATE {own.title} AS t SET {up} = n.up FROM (SELECT {key.column} AS id, lead({key.column}, 2) OVER"
+        f" (ORDER BY {key.column} DESC) AS up FROM {own.title} WHERE {column} = «tenant») AS n"
+        f" WHERE n.id = t.{key.column}"
+    )
+    return [_kept(parent), child, replace(_kept(own), ddl=(*own.ddl, unique, *nest), fill=(*own.fill, hang))]
+
+
+def generated_key(chance: random.Random, naming: Naming, root: Root, schemas: Sequence[str]) -> list[WorldTable]:
+    """The primary key is computed from other columns, so that no stored column is one."""
+    base, made = identifier(naming.new("base")), identifier(naming.new("computed"))
+    extra = _Extra(base, f"{base} bigint NOT NULL", "g")
+    table, _, _ = _direct(
+        chance,
+        naming,
+        root,
+        schemas,
+        "computed_key",
+        extra=[extra],
+        primary="",
+        constraints=f", {made} text GENERATED ALWAYS AS ('key ' || {base}) STORED PRIMARY KEY",
+    )
+    return [table]
+
+
+def shared_sequence(chance: random.Random, naming: Naming, root: Root, schemas: Sequence[str]) -> list[WorldTable]:
+    """One sequence feeds two tables, and belongs to neither."""
+    sequence = _title(chance.choice(list(schemas)), naming.new("counter"))
+    default = f"nextval({literal(sequence)})"
+    tables = []
+    for plain in ("drawn", "drawn_too"):
+        key = _Id(identifier(naming.new("id")), "bigint", "g")
+        table, _, _ = _direct(chance, naming, root, schemas, plain, key=key)
+        late = f"ALTER TABLE {table.title} ALTER COLUMN {key.column} SET DEFAULT {default}"
+        count = f"SELECT setval({literal(sequence)}, (SELECT coalesce(max({key.column}), 1) FROM {table.title}))"
+        tables.append(replace(table, ddl=(*table.ddl, late), ddl_late=(count,)))
+    return [replace(tables[0], ddl=(f"CREATE SEQUENCE {sequence}", *tables[0].ddl)), tables[1]]
+
+
+def unchecked(chance: random.Random, naming: Naming, root: Root, schemas: Sequence[str]) -> list[WorldTable]:
+    """A foreign key that was never validated: some rows point at nothing, and so belong to nobody."""
+    parent, one, _ = _direct(chance, naming, root, schemas, "vague")
+    child, _ = _child(chance, naming, schemas, parent, [(one.column, one.type)], "vague_lines", lost=one.made)
+    return [_kept(parent), child]
+
+
 Shape = Callable[[random.Random, Naming, Root, Sequence[str]], list[WorldTable]]
 
 SHAPES: Mapping[str, Shape] = {
@@ -819,5 +934,10 @@ SHAPES: Mapping[str, Shape] = {
         constraints,
         evolved,
         triggered,
+        odd_keys,
+        other_references,
+        generated_key,
+        shared_sequence,
+        unchecked,
     )
 }

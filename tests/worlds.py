@@ -271,7 +271,8 @@ def _run(connection: psycopg.Connection, statement: str) -> int:
 
 
 def _fingerprint(table: WorldTable) -> str:
-    digest = "md5(string_agg(md5(t::text), '' ORDER BY md5(t::text)))"
+    row = "md5(ROW(t.*)::text)"  # a column may be called t, and then t is no row
+    digest = f"md5(string_agg({row}, '' ORDER BY {row}))"
     return f"SELECT ({table.tenant or 'NULL'})::text, count(*), {digest} FROM {table.from_clause} GROUP BY 1"
 
 

@@ -24,7 +24,7 @@ def _fill(url: str, tenants: int) -> None:
         for statement in (
             "INSERT INTO customer SELECT n, 'customer-' || n FROM generate_series(1, %s) AS n",
             "INSERT INTO project SELECT n, n, 'project ' || n FROM generate_series(1, %s) AS n",
-            "INSERT INTO task SELECT n * 3 + k, n, md5(n::text) FROM generate_series(1, %s) AS n, generate_series(0, 2) k",
+            "INSERT INTO task SELECT n * 3 + k, n, md5(n::text) FROM generate_series(1, %s) n, generate_series(0, 2) k",
         ):
             connection.execute(statement, [tenants])
     with psycopg.connect(url, autocommit=True) as connection:
