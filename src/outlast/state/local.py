@@ -130,14 +130,14 @@ class LocalState:
             ).fetchone()
         except sqlite3.Error as error:
             raise self._unusable(error) from error
-        return None if row is None else self._open(space, row[0])[1]
+        return None if row is None else self._open(row[0])[1]
 
     def items(self, space: str) -> Iterator[tuple[str, bytes]]:
         """Every (name, value) of a space, in no particular order, without holding them all."""
         try:
             with closing(self._connection.execute("SELECT value FROM entry WHERE space = ?", (space,))) as rows:
                 for (value,) in rows:
-                    yield self._open(space, value)
+                    yield self._open(value)
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
@@ -146,24 +146,24 @@ class LocalState:
 
     def put_all(self, entries: Iterable[tuple[str, str, bytes]]) -> None:
         """Set many values at once: all of them or none."""
-        rows = [(space, self.host_key.name(name), self._seal(space, name, value)) for space, name, value in entries]
+        rows = [(space, self.host_key.name(name), self._seal(name, value)) for space, name, value in entries]
         self._write([("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", rows)])
 
-    def remove(self, space: str, name: str) -> None:
-        self._write([("DELETE FROM entry WHERE space = ? AND name = ?", [(space, self.host_key.name(name))])])
+    def remove_all(self, space: str, names: Iterable[str]) -> None:
+        rows = [(space, self.host_key.name(name)) for name in names]
+        self._write([("DELETE FROM entry WHERE space = ? AND name = ?", rows)])
 
     def clear(self, *spaces: str) -> None:
         self._write([("DELETE FROM entry WHERE space = ?", [(space,) for space in spaces])])
 
-    def promote(self, moves: Iterable[tuple[str, str]], extra: Iterable[tuple[str, str, bytes]]) -> None:
-        """For each (from, to): move every value of one space over into another; then set `extra`. One transaction."""
-        rows = [(space, self.host_key.name(name), self._seal(space, name, value)) for space, name, value in extra]
-        opened = [(to, name, value) for source, to in moves for name, value in self.items(source)]
-        moved = [(space, self.host_key.name(name), self._seal(space, name, value)) for space, name, value in opened]
+    def move(self, source: str, to: str, extra: Iterable[tuple[str, str, bytes]]) -> None:
+        """Move every value of one space over into another, then set `extra`. One transaction."""
+        rows = [(space, self.host_key.name(name), self._seal(name, value)) for space, name, value in extra]
+        moved = "INSERT OR REPLACE INTO entry SELECT ?, name, value FROM entry WHERE space = ?"
         self._write(
             [
-                ("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", moved),
-                ("DELETE FROM entry WHERE space = ?", [(source,) for source, _ in moves]),
+                (moved, [(to, source)]),
+                ("DELETE FROM entry WHERE space = ?", [(source,)]),
                 ("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", rows),
             ]
         )
@@ -182,14 +182,14 @@ class LocalState:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
-    def _seal(self, space: str, name: str, value: bytes) -> bytes:
+    def _seal(self, name: str, value: bytes) -> bytes:
         encoded = name.encode("utf-8", "surrogateescape")
         body = len(encoded).to_bytes(4, "big") + encoded + value
-        return self.host_key.seal(self._compressor.compress(body), space.encode())
+        return self.host_key.seal(self._compressor.compress(body), b"entry")
 
-    def _open(self, space: str, sealed: bytes) -> tuple[str, bytes]:
+    def _open(self, sealed: bytes) -> tuple[str, bytes]:
         try:
-            body = self._decompressor.decompress(self.host_key.open(sealed, space.encode()))
+            body = self._decompressor.decompress(self.host_key.open(sealed, b"entry"))
         except InvalidTag as error:
             raise VaultKeyError(
                 f"cannot open the local state {self._path}: it was written under another host key",

@@ -103,7 +103,7 @@ def _tenant_order(tenant: sql.Composed, tenant_key_type: str) -> sql.Composed:
 def array(values: Sequence[str], type_name: str) -> sql.Composed:
     """An array literal: COPY takes no parameters, and a list of thousands must not be thousands of tokens."""
     quoted = ",".join('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
-    return sql.SQL("{}::{}[]").format(sql.Literal("{" + quoted + "}"), sql.SQL(type_name))  # type: ignore[arg-type]
+    return sql.SQL("{}::{}[]").format(sql.Literal("{" + quoted + "}"), sql.SQL(type_name))
 
 
 def _filter(
@@ -113,7 +113,7 @@ def _filter(
         return sql.Composed([])
     choices: list[sql.Composable] = []
     if len(tenants) == 1:
-        literal = sql.SQL("{}::{}").format(sql.Literal(tenants[0]), sql.SQL(key_type))  # type: ignore[arg-type]
+        literal = sql.SQL("{}::{}").format(sql.Literal(tenants[0]), sql.SQL(key_type))
         choices.append(_EQUAL.format(tenant, literal))
     elif tenants:
         choices.append(sql.SQL("{} OPERATOR(pg_catalog.=) ANY ({})").format(tenant, array(tenants, key_type)))

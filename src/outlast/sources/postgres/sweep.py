@@ -19,15 +19,13 @@ from outlast.core.row import NULL, unescape
 from outlast.core.table import OwnershipKind, Table
 from outlast.core.tenant import ORPHAN, RESERVED, SHARED, TenantKey
 from outlast.sources.postgres.query import fingerprint_query, rows_query
-from outlast.sources.postgres.session import explain
+from outlast.sources.postgres.session import Session, explain
 
 if TYPE_CHECKING:
     from outlast.sources.postgres.schema import Catalog
 
 _BLOCK_ROWS_MAX = 2000
 _BLOCK_BYTES_MAX = 512 * 1024
-
-Connection = psycopg.Connection[tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Fingerprint:
 
 
 def sweep(
-    connection: Connection,
+    connection: Session,
     catalog: Catalog,
     table: Table,
     tenants: Sequence[TenantKey] | None = None,
@@ -70,7 +68,7 @@ def sweep(
             yield Block(SHARED, b"".join(rows), len(rows))
 
 
-def _copied(connection: Connection, statement: bytes, table: Table) -> Iterator[list[memoryview]]:
+def _copied(connection: Session, statement: bytes, table: Table) -> Iterator[list[memoryview]]:
     """The rows of a COPY, in lists of a bounded size."""
     pgconn = connection.pgconn
     _start(connection, statement, table)
@@ -107,7 +105,7 @@ def _copied(connection: Connection, statement: bytes, table: Table) -> Iterator[
                 pass
 
 
-def _start(connection: Connection, statement: bytes, table: Table) -> None:
+def _start(connection: Session, statement: bytes, table: Table) -> None:
     pgconn = connection.pgconn
     if pgconn.transaction_status not in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.IDLE):
         raise BugError(f"cannot read table {table.name}: the connection is busy or its transaction has failed")
@@ -128,7 +126,7 @@ def _wait(pgconn: pq.abc.PGconn) -> None:
     pgconn.consume_input()
 
 
-def _finish(connection: Connection, table: Table) -> None:
+def _finish(connection: Session, table: Table) -> None:
     pgconn = connection.pgconn
     failed: psycopg.Error | None = None
     while (result := pgconn.get_result()) is not None:
@@ -186,7 +184,7 @@ def _tenant(prefix: bytes, table: Table) -> TenantKey:
 
 
 def fingerprints(
-    connection: Connection, catalog: Catalog, table: Table, tenants: Sequence[TenantKey] | None = None
+    connection: Session, catalog: Catalog, table: Table, tenants: Sequence[TenantKey] | None = None
 ) -> dict[TenantKey, Fingerprint]:
     """Which row versions each tenant has in a table, computed by the server without sending a row.
 

@@ -1,0 +1,337 @@
+"""A backup: one snapshot of a source, swept into the vault, and a run record that makes it count.
+
+Write order: packs (each tenant's last one carries its manifest), then the run record that points to them. Whatever
+interrupts it before the record leaves the vault as it was; what had been put is taken up by the next backup.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from outlast.capture import deciding
+from outlast.capture.census import Census, take_census
+from outlast.capture.deciding import Decision
+from outlast.capture.packing import Packer, RunContext, TenantDraft
+from outlast.capture.part import PartSpec, Progress, capture_part
+from outlast.capture.putting import putting
+from outlast.capture.reading import Reading
+from outlast.capture.recording import EncodedRun, RunSummary, encode_run
+from outlast.capture.records import Records, TenantRecord, recover
+from outlast.capture.spool import Spool
+from outlast.capture.workers import Workers
+from outlast.core.moment import Moment
+from outlast.core.table import Column
+from outlast.core.tenant import ORPHAN, RESERVED, SCHEMA, SHARED, Tenant, TenantKey
+from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
+from outlast.sources.postgres.schema import Catalog, Notice
+from outlast.sources.postgres.session import Target
+from outlast.sources.postgres.snapshot import Snapshot, await_flush, join_snapshot, open_snapshot
+from outlast.sources.postgres.tenants import read_tenants
+from outlast.state.local import LocalState, WriterLock
+from outlast.vault.chunk import Chunker
+from outlast.vault.keys import WriterKeys
+from outlast.vault.run import RunIndex, load_index
+from outlast.vault.store import Store
+
+PARALLEL_BYTES_MIN = 64 * 1024 * 1024
+"""Below this much to read, starting worker processes costs more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a backup reads and writes."""
+
+    source: str
+    target: Target
+    settings: OwnershipSettings
+    store: Store
+    keys: WriterKeys
+    state: LocalState
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    jobs: int = 2
+    full: bool = False  # read every row, whatever the fingerprints say
+    tenants: tuple[str, ...] | None = None  # only these, by key or label, and shared data; None means all
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """What a backup did. `written` counts tenants for which objects were put; `size_bytes` is what was put."""
+
+    run: int
+    moment: Moment
+    tenants: int
+    written: int
+    rows: int
+    rows_read: int
+    orphan_rows: int
+    seconds: float
+    notices: tuple[Notice, ...]
+
+
+class Watcher(Protocol):
+    """Hears how far a backup is. Called from the thread that called `backup` only."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage begins, with its size."""
+
+    def advance(self, amount: int) -> None:
+        """That much of the stage is done."""
+
+
+class Silent:
+    """A watcher for those who do not look."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        del name, total
+
+    def advance(self, amount: int) -> None:
+        del amount
+
+
+def backup(place: Place, options: BackupOptions | None = None, watcher: Watcher | None = None) -> BackupResult:
+    """Sweep a source into the vault.
+
+    Raises Refused where a table is not classified or another writer is at work, SourceError and VaultError for what
+    they name; in all cases the vault's earlier backups are whole.
+    """
+    with WriterLock(place.state.directory, place.source), ExitStack() as stack:
+        return _Backup(place, options or BackupOptions(), watcher or Silent(), stack).run()
+
+
+class _Backup:
+    def __init__(self, place: Place, options: BackupOptions, watcher: Watcher, stack: ExitStack) -> None:
+        self._place = place
+        self._options = options
+        self._watcher = watcher
+        self._stack = stack
+        self._records = Records(place.state, place.source)
+        self._rows_read = 0
+
+    def run(self) -> BackupResult:
+        began, started, place = time.monotonic(), datetime.now(UTC), self._place
+        index = load_index(place.store, place.source, place.keys.signers)
+        recover(self._records, index.run, index.record)
+        snapshot = self._stack.enter_context(open_snapshot(place.target, "backup"))
+        catalog = read_catalog(snapshot.session, place.settings)
+        refuse_errors(catalog.notices)
+        reading = Reading.of(catalog, snapshot.moment)
+        workers = self._start_workers(catalog)
+        dump = self._stack.enter_context(_dumping(place.target, catalog, snapshot.name))
+        tenants = read_tenants(snapshot.session, catalog)
+        census = self._take_census(snapshot, catalog, tenants, reading)
+        context = RunContext(place.source, index.run + 1, snapshot.moment)
+        decision = self._decide(census, tenants, reading, index)
+        self._begin_pending(context, decision)
+        self._capture(workers, snapshot, catalog, census, context, decision)
+        self._write_schema(context, dump.result(), index)
+        self._watcher.stage("recording", None)
+        flushed = await_flush(snapshot.session, snapshot.moment.high)
+        rows, orphans = sum(census.rows_by_table().values()), census.rows(ORPHAN)
+        summary = RunSummary(started, catalog, rows, orphans, self._scope(tenants))
+        run = encode_run(context, index, self._records, summary, place.keys)
+        self._commit(context, run, reading.to_json() if flushed else {})
+        return BackupResult(
+            run=context.run,
+            moment=context.moment,
+            tenants=len(set(census.tenants) - RESERVED),
+            written=run.written,
+            rows=rows,
+            rows_read=self._rows_read,
+            orphan_rows=orphans,
+            seconds=time.monotonic() - began,
+            notices=catalog.notices,
+        )
+
+    def _commit(self, context: RunContext, run: EncodedRun, reading: Mapping[str, object]) -> None:
+        """Make the backup count: note what is about to be written, write it, move on. See records.recover."""
+        about = {"run": context.run, "record": digest(run.data), **reading}
+        self._records.set_pending(about)
+        commit_run(self._place.store, context.source, context.run, run.data)
+        self._records.promote(about)
+
+    def _start_workers(self, catalog: Catalog) -> Workers | None:
+        """Start the worker processes early where it is plain that they will be needed: nothing was seen before."""
+        size = sum(table.size_bytes for table in catalog.tables if deciding.is_swept(table))
+        if self._options.jobs < 2 or size < PARALLEL_BYTES_MIN or self._records.about("current"):
+            return None
+        return self._workers()
+
+    def _workers(self) -> Workers:
+        workers = Workers(self._options.jobs)
+        self._stack.callback(workers.close)
+        return workers
+
+    def _take_census(
+        self, snapshot: Snapshot, catalog: Catalog, tenants: Mapping[TenantKey, Tenant], reading: Reading
+    ) -> Census:
+        census = Census([table for table in catalog.tables if deciding.is_swept(table)], reading.cluster)
+        self._watcher.stage("counting", len(census.tables))
+        wanted = (
+            None if self._options.tenants is None else [find_tenant(tenants, name) for name in self._options.tenants]
+        )
+        with ExitStack() as stack:
+            sessions = [
+                stack.enter_context(join_snapshot(self._place.target, "backup", snapshot.name))
+                for _ in range(max(1, min(self._options.jobs, len(census.tables))))
+            ]
+            take_census(sessions, catalog, census, tenants=wanted, advance=lambda _: self._watcher.advance(1))
+        return census
+
+    def _decide(
+        self, census: Census, tenants: Mapping[TenantKey, Tenant], reading: Reading, index: RunIndex
+    ) -> Decision:
+        trusted = not self._options.full and reading.continues(self._records.about("current"))
+        remembered = deciding.remember(self._records.all(), trusted=trusted)
+        pending = deciding.remember(self._records.pending(), trusted=True)
+        return deciding.decide(
+            census,
+            tenants,
+            remembered,
+            pending,
+            prefix_of=lambda tenant: self._place.keys.prefix(self._place.source, tenant),
+            recipients=index.recipients,
+            complete=self._options.tenants is None,
+        )
+
+    def _begin_pending(self, context: RunContext, decision: Decision) -> None:
+        resumed = set(decision.resumed)
+        self._records.drop_pending(
+            [record.tenant.key for record in self._records.pending() if record.tenant.key not in resumed]
+        )
+        self._records.set_pending({"run": context.run})
+        relabelled = [
+            replace(record, tenant=Tenant(key, label))
+            for key, label in decision.relabelled.items()
+            if (record := self._records.get(key)) is not None
+        ]
+        self._records.add_pending(relabelled)
+
+    def _write_schema(self, context: RunContext, dump: Mapping[str, bytes], index: RunIndex) -> None:
+        """The schema is a tenant of its own, whose tables are pg_dump's sections and whose rows are their lines."""
+        place = self._place
+        prefix = place.keys.prefix(place.source, SCHEMA)
+        with Spool(place.state.directory) as spool, putting(place.store) as create:
+            packer = Packer(context, place.keys, spool, create)
+            previous = self._records.get(SCHEMA)
+            recipient = previous.recipient if previous else index.recipients.get(prefix)
+            tables = [_section(name) for name in dump]
+            seen = {str(_section(name).name): hashlib.sha256(text).digest() for name, text in dump.items()}
+            if previous is not None and previous.seen == seen:
+                return
+            draft = TenantDraft(
+                Tenant(SCHEMA), prefix, recipient or packer.new_key(Tenant(SCHEMA), prefix), previous, seen
+            )
+            for name, text in dump.items():
+                chunker = Chunker(lambda _: b"")
+                table = str(_section(name).name)
+                packer.take(draft, table, chunker.add(text, text.count(b"\n")))
+                packer.take(draft, table, chunker.finish())
+            record = packer.finish(draft, tables)
+            create.settle()
+        self._records.add_pending([record])
+
+    def _capture(
+        self,
+        workers: Workers | None,
+        snapshot: Snapshot,
+        catalog: Catalog,
+        census: Census,
+        context: RunContext,
+        decision: Decision,
+    ) -> None:
+        """Read what must be read, in worker processes where it is much."""
+        self._watcher.stage("reading", decision.rows)
+        if not decision.tasks:
+            return
+        rows = census.rows_by_table()
+        size = deciding.estimate_bytes(decision.tasks, census.tables, rows)
+        if workers is None and self._options.jobs > 1 and size >= PARALLEL_BYTES_MIN:
+            workers = self._workers()
+        count = self._options.jobs if workers is not None else 1
+        parts = [
+            PartSpec(
+                target=self._place.target,
+                snapshot=snapshot.name,
+                catalog=catalog,
+                tables=census.tables,
+                tasks=tuple(part),
+                shares=deciding.shares(part, rows),
+                context=context,
+                keys=self._place.keys,
+                vault_url=self._place.store.url,
+                state_directory=self._place.state.directory,
+            )
+            for part in deciding.split(decision.tasks, census.tables, rows, count)
+        ]
+        if workers is not None:
+            workers.run(parts, self._heard)
+            return
+        for part in parts:
+            capture_part(part, self._heard, self._place.store)
+
+    def _heard(self, message: Progress | list[TenantRecord]) -> None:
+        if isinstance(message, Progress):
+            self._rows_read += message.rows
+            self._watcher.advance(message.rows)
+        else:
+            self._records.add_pending(message)
+
+    def _scope(self, tenants: Mapping[TenantKey, Tenant]) -> tuple[str, ...] | None:
+        if self._options.tenants is None:
+            return None
+        keys = [find_tenant(tenants, name) for name in self._options.tenants]
+        return tuple(self._place.keys.prefix(self._place.source, key) for key in (*keys, SHARED, SCHEMA))
+
+
+def refuse_errors(notices: Sequence[Notice]) -> None:
+    """Raise Refused where the catalog has something that must be decided before rows can be kept."""
+    errors = [notice for notice in notices if notice.level == "error"]
+    if not errors:
+        return
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    raise Refused(
+        f"cannot back up: {first.message}{more}",
+        hint=first.hint if len(errors) == 1 and first.hint else "See all of it, and what to write: outlast check",
+        code=first.code,
+    )
+
+
+def find_tenant(tenants: Mapping[TenantKey, Tenant], name: str) -> TenantKey:
+    """The tenant of the source that a person named, by key or label."""
+    if name in tenants:
+        return TenantKey(name)
+    found = [key for key, tenant in tenants.items() if tenant.label == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{len(found)} tenants have the label {name!r}", hint=f"Use the key: {', '.join(found[:10])}.")
+    close = difflib.get_close_matches(name, [tenant.label for tenant in tenants.values() if tenant.label], 3)
+    raise NotFoundError(
+        f"there is no tenant {name!r} in the source",
+        hint=f"Did you mean {' or '.join(close)}?" if close else "The vault's tenants: outlast tenants",
+        code="unknown-tenant",
+    )
+
+
+@contextmanager
+def _dumping(target: Target, catalog: Catalog, snapshot: str) -> Iterator[Future[dict[str, bytes]]]:
+    """The schema, dumped by pg_dump while rows are read."""
+    ignored = [table.name for table in catalog.tables if not deciding.is_swept(table)]
+    with ThreadPoolExecutor(1, "schema") as pool:
+        yield pool.submit(dump_schema, target, snapshot, ignored)
+
+
+def _section(name: str) -> Table:
+    """A section of the schema as a table of lines."""
+    return Table(TableName(SCHEMA, name), (Column("line", "text"),), (), (), Ownership(OwnershipKind.OWNED))

@@ -1,0 +1,92 @@
+"""A census: which tenant has how many rows of which table, and which of these runs changed since they were last read.
+
+It is taken by the server, table by table, without sending a row; what it finds decides what is read at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from outlast.core.table import Table
+from outlast.core.tenant import TenantKey
+from outlast.sources.postgres.schema import Catalog
+from outlast.sources.postgres.session import Session
+from outlast.sources.postgres.sweep import Fingerprint, fingerprints
+
+_ENTRY = struct.Struct(">HQ16s")  # table's number, rows, digest: compact, since there is one a tenant and table
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One run as the census saw it. Equal digests: the same row versions under the same reading."""
+
+    rows: int
+    digest: bytes
+
+
+class Census:
+    """Every tenant's runs. Memory is 26 bytes a run, so that 200,000 tenants fit."""
+
+    def __init__(self, tables: Sequence[Table], reading: str) -> None:
+        """`reading` names what the fingerprints hold under: the cluster, its timeline, the xid epoch."""
+        self.tables = tuple(tables)
+        self._reading = reading.encode()
+        self._entries: dict[TenantKey, bytearray] = {}
+
+    def add(self, number: int, found: Mapping[TenantKey, Fingerprint]) -> None:
+        table = self.tables[number]
+        reading = f"\0{table.name}\0{table.signature}\0".encode("utf-8", "surrogateescape") + self._reading
+        for tenant, fingerprint in found.items():
+            digest = hashlib.blake2b(fingerprint.versions.encode() + reading, digest_size=16).digest()
+            self._entries.setdefault(tenant, bytearray()).extend(_ENTRY.pack(number, fingerprint.rows, digest))
+
+    @property
+    def tenants(self) -> tuple[TenantKey, ...]:
+        return tuple(self._entries)
+
+    def runs(self, tenant: TenantKey) -> Iterator[tuple[Table, Seen]]:
+        """The tables in which the tenant has rows."""
+        for number, rows, digest in _ENTRY.iter_unpack(self._entries.get(tenant, b"")):
+            yield self.tables[number], Seen(rows, digest)
+
+    def rows_by_table(self) -> dict[str, int]:
+        rows = [0] * len(self.tables)
+        for entries in self._entries.values():
+            for number, count, _ in _ENTRY.iter_unpack(entries):
+                rows[number] += count
+        return {str(table.name): count for table, count in zip(self.tables, rows, strict=True)}
+
+    def rows(self, tenant: TenantKey) -> int:
+        return sum(seen.rows for _, seen in self.runs(tenant))
+
+
+def take_census(
+    connections: Sequence[Session],
+    catalog: Catalog,
+    census: Census,
+    *,
+    tenants: Sequence[TenantKey] | None,
+    advance: Callable[[str], None],
+) -> None:
+    """Fill the census over several connections that share one snapshot, the largest tables first.
+
+    `tenants` None means all. `advance` is called with a table's name when it is done.
+    """
+    free = list(connections)
+
+    def take(number: int) -> tuple[int, dict[TenantKey, Fingerprint]]:
+        connection = free.pop()
+        try:
+            return number, fingerprints(connection, catalog, census.tables[number], tenants)
+        finally:
+            free.append(connection)
+
+    order = sorted(range(len(census.tables)), key=lambda number: -census.tables[number].size_bytes)
+    with ThreadPoolExecutor(len(connections), "census") as pool:
+        for number, found in pool.map(take, order):
+            census.add(number, found)
+            advance(str(census.tables[number].name))

@@ -1,0 +1,39 @@
+"""Under what a fingerprint holds: the same cluster, timeline and database, and not too many transactions since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from outlast.core.moment import Moment
+from outlast.sources.postgres.schema import Catalog
+
+TRANSACTIONS_MAX = 1 << 31
+"""xmin has 32 bits: past this, a row version's number could be another's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where and when a census was taken. `first` and `next_` are the snapshot's 64-bit xmin and xmax."""
+
+    cluster: str
+    first: int
+    next_: int
+
+    @classmethod
+    def of(cls, catalog: Catalog, moment: Moment) -> Reading:
+        first, next_, _ = moment.snapshot.split(":")
+        cluster = f"{catalog.system_identifier}/{catalog.timeline}/{catalog.database_oid}"
+        return cls(cluster, int(first), int(next_))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"cluster": self.cluster, "first": self.first, "next": self.next_}
+
+    def continues(self, about: Mapping[str, Any]) -> bool:
+        """Whether what was seen then can be compared with what is seen now."""
+        return (
+            about.get("cluster") == self.cluster
+            and about["next"] <= self.next_
+            and self.next_ - about["first"] < TRANSACTIONS_MAX
+        )

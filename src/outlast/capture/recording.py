@@ -1,0 +1,106 @@
+"""The run record of a backup: what it points to, and what it says to those who hold a key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+
+import zstandard
+
+from outlast import __version__
+from outlast.capture.packing import RunContext
+from outlast.capture.records import Records, TenantRecord
+from outlast.sources.postgres.schema import Catalog
+from outlast.vault.keys import WriterKeys, seal
+from outlast.vault.manifest import Head
+from outlast.vault.run import CHAIN_MAX, RunDetails, RunIndex, RunRecord, encode
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a backup found, beside the tenants themselves."""
+
+    started: datetime
+    catalog: Catalog
+    rows: int
+    orphan_rows: int
+    scope: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRun:
+    data: bytes
+    written: int  # tenants for which objects were put
+
+
+def encode_run(
+    context: RunContext, index: RunIndex, records: Records, summary: RunSummary, keys: WriterKeys
+) -> EncodedRun:
+    """The record of the run that is pending in `records`, as the bytes of its object."""
+    heads: dict[str, Head] = {}
+    recipients: dict[str, str] = {}
+    named: list[TenantRecord] = []
+    for record in records.pending():
+        if record.head.run == context.run:
+            heads[record.prefix] = record.head
+        if index.recipients.get(record.prefix) != record.recipient:
+            recipients[record.prefix] = record.recipient
+        before = records.label(record.tenant.key)
+        if record.prefix in recipients or before != record.tenant.label:
+            named.append(record)
+    written = len(heads)
+    full = _is_full(context.run, index, written)
+    names = [(record.prefix, record.tenant.key, record.tenant.label) for record in named]
+    if full:
+        heads = {**index.heads, **heads}
+        recipients = {**index.recipients, **recipients}
+        names = _all_names(records)
+    record = RunRecord(
+        source=context.source,
+        run=context.run,
+        previous=index.record,
+        started=summary.started,
+        finished=datetime.now(UTC),
+        moment=context.moment,
+        full=full,
+        index_from=context.run if full else index.full,
+        heads=heads,
+        recipients=recipients,
+        sealed=seal(keys.recipients, _compressed(_details(summary, names))),
+        scope=summary.scope,
+        tool=f"outlast {__version__}",
+    )
+    return EncodedRun(encode(record, keys.signer), written)
+
+
+def _is_full(run: int, index: RunIndex, written: int) -> bool:
+    """Full at first, after a bounded number of others, and where a record costs as much as a full one anyway."""
+    return index.run == 0 or run - index.full >= CHAIN_MAX or written >= len(index.heads) / 2
+
+
+def _all_names(records: Records) -> list[tuple[str, str, str | None]]:
+    names = {record.prefix: record.tenant for record in chain(records.all(), records.pending())}
+    return [(prefix, tenant.key, tenant.label) for prefix, tenant in sorted(names.items())]
+
+
+def _details(summary: RunSummary, names: list[tuple[str, str, str | None]]) -> RunDetails:
+    catalog = summary.catalog
+    return RunDetails(
+        tenants=tuple(names),
+        rows=summary.rows,
+        orphan_rows=summary.orphan_rows,
+        database={
+            "name": catalog.database,
+            "server_version": catalog.server_version,
+            "system_identifier": catalog.system_identifier,
+            "timeline": catalog.timeline,
+            "encoding": catalog.encoding,
+            "tenant_table": str(catalog.tenant_table),
+        },
+        notices=tuple(notice.message for notice in catalog.notices),
+    )
+
+
+def _compressed(details: RunDetails) -> bytes:
+    return zstandard.ZstdCompressor().compress(details.to_bytes())
