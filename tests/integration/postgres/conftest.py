@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 
 import psycopg
 import pytest
@@ -10,8 +10,7 @@ import pytest
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Target, connect
-
-Look = Callable[..., Catalog]
+from tests.servers import Server
 
 
 @pytest.fixture(params=["18", pytest.param("15", marks=pytest.mark.system)])
@@ -39,3 +38,15 @@ def look(
     """The catalog as it is now."""
     with connect(Target(url), role="test") as connection:
         return read_catalog(connection, OwnershipSettings(tenant_table, label, tables, key))
+
+
+@pytest.fixture
+def server_database_latin1(server: Server) -> Iterator[str]:
+    with server.new_database(options="TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'") as url:
+        yield url
+
+
+@pytest.fixture
+def server_database_ascii(server: Server) -> Iterator[str]:
+    with server.new_database(options="TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'") as url:
+        yield url

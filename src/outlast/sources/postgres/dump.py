@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -40,14 +41,13 @@ def dump_schema(
         major = connection.info.server_version // 10000
         around = _around(connection, snapshot)
     program = find_program("pg_dump", major, programs)
-    running = {section: _start(program, target, section, snapshot, excluded) for section in ("pre-data", "post-data")}
-    try:
+    with ExitStack() as stack:
+        running = {}
+        for section in ("pre-data", "post-data"):  # side by side: neither waits for the other
+            process = stack.enter_context(_start(program, target, section, snapshot, excluded))
+            stack.callback(process.kill)  # does nothing to one that has ended; then its pipes are closed
+            running[section] = process
         dumped = {section: _finish(process) for section, process in running.items()}
-    finally:
-        for process in running.values():
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
     return around | {section: steady(text) for section, text in dumped.items()}
 
 
