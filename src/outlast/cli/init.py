@@ -115,7 +115,7 @@ def _make_vault(url: str, folder: Path, undo: ExitStack) -> VaultSettings:
     """The vault and every key. What was made is removed again where a later step fails."""
     from outlast.config import VaultSettings
     from outlast.vault.keys import WriterKeys, generate_identity, write_secret
-    from outlast.vault.reader import Vault
+    from outlast.vault.reader import HEADER_PATH, NAMING_PATH, create_vault
     from outlast.vault.store import open_store
 
     recovery, recovery_recipient = generate_identity("recovery key of this vault. Keep it offline, twice.")
@@ -128,9 +128,27 @@ def _make_vault(url: str, folder: Path, undo: ExitStack) -> VaultSettings:
         write_secret(path, text)
         undo.callback(path.unlink)
     _save(keys, key_folder, undo)
-    store = open_store(url if "://" in url else str((folder / Path(url).expanduser()).resolve()))
-    vault_id = Vault.create(store, keys)
-    return VaultSettings(url=url, id=vault_id, recipients=recipients, signers=keys.signers)
+    store = open_store(_place(url, folder, undo))
+    pin = create_vault(store, keys)
+    undo.callback(store.delete, NAMING_PATH)
+    undo.callback(store.delete, HEADER_PATH)
+    return VaultSettings(url=url, id=pin.id, recipients=pin.recipients, signers=pin.signers)
+
+
+def _place(url: str, folder: Path, undo: ExitStack) -> str:
+    """The vault's URL for the store. A folder is made here and nowhere else: one that is missing later is an error."""
+    if "://" in url:
+        return url
+    place = (folder / Path(url).expanduser()).resolve()
+    if not place.exists():
+        try:
+            place.mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot make the vault's folder {place}: {error.strerror}", hint="Name another place with --vault."
+            ) from error
+        undo.callback(place.rmdir)
+    return str(place)
 
 
 def _save(keys: WriterKeys, folder: Path, undo: ExitStack) -> None:
@@ -177,7 +195,7 @@ def _finish(
         told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         console.print(f"{count(len(entries), 'table')}: {told}.")
         console.print(f"Wrote {path.name}: read it once, it decides what a customer gets back.")
-        console.print(f"Made the vault in {vault.url} and this host's keys in {KEY_FOLDER}/ (not for version control).")
+        console.print(f"Made the vault ({vault.url}) and this host's keys ({KEY_FOLDER}/, not for version control).")
         console.print()
         console.print(f"Take {RECOVERY_FILE} offline now, in two copies: it alone opens the vault when this machine")
         console.print("is gone. Nothing here needs it; delete it here once it is safe elsewhere.")

@@ -225,9 +225,12 @@ def _bug(error: Exception, arguments: list[str]) -> OutlastError:
     """A one-line error, and a report in a file: the traceback, without the values that went through it."""
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     lines = [f"outlast {__version__}, python {sys.version.split()[0]}, command: {command}\n"]
-    # The error's own text may carry a row (a driver's message does), so only its type and where it was raised are kept.
+    # An error's own text may carry a row (a driver's message does), so it is kept only where it can name nothing but
+    # code; of the others the type and where it was raised.
     for link in _chain(error):
-        lines += [f"\n{type(link).__module__}.{type(link).__qualname__}\n", *traceback.format_tb(link.__traceback__)]
+        told = f": {link}" if isinstance(link, ImportError | AttributeError | NameError) else ""
+        kind = f"{type(link).__module__}.{type(link).__qualname__}"
+        lines += [f"\n{kind}{told}\n", *traceback.format_tb(link.__traceback__)]
     where = "nowhere: the report could not be written"
     try:
         with NamedTemporaryFile("w", prefix="outlast-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_PIPE_WIDTH = 100_000
+
+
 class Progress(Protocol):
     """A bar, or nothing at all where stderr is not a terminal."""
 
@@ -84,10 +87,10 @@ class Output:
         return error.exit_code
 
     def console(self) -> Console:
-        """A Rich console on stdout: colours and widths on a terminal, plain text of full width in a pipe."""
+        """A Rich console on stdout: colours and folding on a terminal, plain text that is never folded in a pipe."""
         from rich.console import Console
 
-        width = None if self.stdout.isatty() else 160
+        width = None if self.stdout.isatty() else _PIPE_WIDTH
         return Console(file=self.stdout, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
     @contextmanager

@@ -47,7 +47,12 @@ def show(
     run = vault.resolve(source, at)
     entry = vault.find_tenant(source, tenant, run.run)
     manifest = vault.manifest(source, entry)
-    head = {"tenant": entry.tenant.key, "label": entry.tenant.label, "run": run.run, "moment": run.moment.to_json()}
+    head: dict[str, object] = {
+        "tenant": entry.tenant.key,
+        "label": entry.tenant.label,
+        "run": run.run,
+        "moment": run.moment.to_json(),
+    }
     if table is None:
         return _tables(invocation, manifest, entry, head, str(run.moment))
     name, stored = _find_table(manifest, entry, table)

@@ -56,8 +56,8 @@ def status(
     allowed = _allowed(invocation, max_age)
     runs = invocation.vault.runs(source)
     if not runs:
-        problem = TooOld(f"there is no backup of source {source!r} yet", hint="Make one: outlast backup")
-        return invocation.output.finish({"run": None, "tenants": []}, "", problem=problem)
+        none = TooOld(f"there is no backup of source {source!r} yet", hint="Make one: outlast backup")
+        return invocation.output.finish({"run": None, "tenants": []}, "", problem=none)
     now = datetime.now(UTC)
     newest = newest_moments(invocation.vault.tenants(source, runs[-1].run), runs, now)
     old = [one for one in newest if one.age > allowed]
