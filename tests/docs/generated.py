@@ -67,7 +67,12 @@ def command_of(name: str) -> Any:
 
 
 def _help(name: str, command: Any) -> str:
-    settings = {"info_name": name, "terminal_width": WIDTH, "max_content_width": WIDTH, "resilient_parsing": True}
+    settings: dict[str, Any] = {
+        "info_name": name,
+        "terminal_width": WIDTH,
+        "max_content_width": WIDTH,
+        "resilient_parsing": True,
+    }
     parent = None if name == "outlast" else typer.Context(app_command(), info_name="outlast")
     context = typer.Context(command, parent=parent, **settings)
     return f"```text\n{command.get_help(context)}\n```\n"

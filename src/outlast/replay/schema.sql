@@ -28,6 +28,7 @@ CREATE TABLE projects (
   parent_id uuid REFERENCES projects ON DELETE CASCADE,
   UNIQUE (account_id, key)
 );
+CREATE INDEX ON projects (parent_id);
 
 CREATE TYPE issue_state AS ENUM ('open', 'doing', 'done');
 
@@ -44,6 +45,7 @@ CREATE TABLE issues (
   title_length integer GENERATED ALWAYS AS (length(title)) STORED,
   UNIQUE (project_id, number)
 );
+CREATE INDEX ON issues (reporter_id);
 
 CREATE TABLE comments (
   id bigserial PRIMARY KEY,
@@ -53,6 +55,7 @@ CREATE TABLE comments (
   written_at timestamptz NOT NULL
 );
 CREATE INDEX ON comments (issue_id);
+CREATE INDEX ON comments (author_id);
 
 CREATE TABLE attachments (
   id uuid PRIMARY KEY,
@@ -85,6 +88,7 @@ CREATE TABLE members (
   role text NOT NULL,
   PRIMARY KEY (project_id, user_id)
 );
+CREATE INDEX ON members (account_id);
 CREATE INDEX ON members (user_id);
 
 CREATE TABLE invoices (
