@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -20,16 +21,18 @@ from outlast.capture.census import Census, take_census
 from outlast.capture.deciding import Decision
 from outlast.capture.packing import Packer, RunContext, TenantDraft
 from outlast.capture.part import PartSpec, Progress, capture_part
-from outlast.capture.putting import putting
+from outlast.capture.putting import Written, putting
 from outlast.capture.reading import Reading
 from outlast.capture.recording import EncodedRun, RunSummary, encode_run
 from outlast.capture.records import Records, TenantRecord, recover
 from outlast.capture.spool import Spool
 from outlast.capture.workers import Workers
+from outlast.core.errors import NotFoundError, Refused, UsageError
 from outlast.core.moment import Moment
-from outlast.core.table import Column
+from outlast.core.table import Column, Ownership, OwnershipKind, Table, TableName
 from outlast.core.tenant import ORPHAN, RESERVED, SCHEMA, SHARED, Tenant, TenantKey
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
+from outlast.sources.postgres.dump import dump_schema
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.session import Target
 from outlast.sources.postgres.snapshot import Snapshot, await_flush, join_snapshot, open_snapshot
@@ -37,7 +40,8 @@ from outlast.sources.postgres.tenants import read_tenants
 from outlast.state.local import LocalState, WriterLock
 from outlast.vault.chunk import Chunker
 from outlast.vault.keys import WriterKeys
-from outlast.vault.run import RunIndex, load_index
+from outlast.vault.record import digest
+from outlast.vault.run import RunIndex, commit_run, load_index
 from outlast.vault.store import Store
 
 PARALLEL_BYTES_MIN = 64 * 1024 * 1024
@@ -74,6 +78,8 @@ class BackupResult:
     rows: int
     rows_read: int
     orphan_rows: int
+    objects: int
+    size_bytes: int
     seconds: float
     notices: tuple[Notice, ...]
 
@@ -115,7 +121,7 @@ class _Backup:
         self._watcher = watcher
         self._stack = stack
         self._records = Records(place.state, place.source)
-        self._rows_read = 0
+        self._rows_read = self._objects = self._size_bytes = 0
 
     def run(self) -> BackupResult:
         began, started, place = time.monotonic(), datetime.now(UTC), self._place
@@ -148,6 +154,8 @@ class _Backup:
             rows=rows,
             rows_read=self._rows_read,
             orphan_rows=orphans,
+            objects=self._objects,
+            size_bytes=self._size_bytes,
             seconds=time.monotonic() - began,
             notices=catalog.notices,
         )
@@ -157,6 +165,7 @@ class _Backup:
         about = {"run": context.run, "record": digest(run.data), **reading}
         self._records.set_pending(about)
         commit_run(self._place.store, context.source, context.run, run.data)
+        self._heard(Written(1, len(run.data)))
         self._records.promote(about)
 
     def _start_workers(self, catalog: Catalog) -> Workers | None:
@@ -238,6 +247,7 @@ class _Backup:
                 packer.take(draft, table, chunker.finish())
             record = packer.finish(draft, tables)
             create.settle()
+            self._heard(create.written)
         self._records.add_pending([record])
 
     def _capture(
@@ -279,10 +289,13 @@ class _Backup:
         for part in parts:
             capture_part(part, self._heard, self._place.store)
 
-    def _heard(self, message: Progress | list[TenantRecord]) -> None:
+    def _heard(self, message: Progress | Written | list[TenantRecord]) -> None:
         if isinstance(message, Progress):
             self._rows_read += message.rows
             self._watcher.advance(message.rows)
+        elif isinstance(message, Written):
+            self._objects += message.objects
+            self._size_bytes += message.size_bytes
         else:
             self._records.add_pending(message)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.capture.packing import Packer, Piece, RunContext, TenantDraft
-from outlast.capture.putting import putting
+from outlast.capture.putting import Written, putting
 from outlast.capture.records import Records, TenantRecord
 from outlast.capture.spool import Spool
 from outlast.core.errors import BugError, SourceError
@@ -64,7 +64,7 @@ class Progress:
     table: str | None
 
 
-Report = Callable[[Progress | list[TenantRecord]], None]
+Report = Callable[[Progress | Written | list[TenantRecord]], None]
 
 
 def capture_part(spec: PartSpec, report: Report, store: Store | None = None) -> None:
@@ -94,6 +94,7 @@ def capture_part(spec: PartSpec, report: Report, store: Store | None = None) -> 
                 done = []
         create.settle()
         report(done)
+        report(create.written)
 
 
 def _draft(task: TenantTask, records: Records, packer: Packer) -> TenantDraft:

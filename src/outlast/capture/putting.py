@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from outlast.vault.store import AlreadyExistsError, Store
 
 _AT_ONCE = 8
 _BYTES_MAX = 48 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was put into the vault."""
+
+    objects: int
+    size_bytes: int
 
 
 class Putter:
@@ -23,6 +32,7 @@ class Putter:
         self._store = store
         self._pool = pool
         self._underway: dict[Future[None], int] = {}
+        self.written = Written(0, 0)
 
     def __call__(self, path: str, data: bytes) -> None:
         while self._underway and (
@@ -31,6 +41,7 @@ class Putter:
             done, _ = wait(self._underway, return_when=FIRST_COMPLETED)
             self._collect(done)
         self._underway[self._pool.submit(self._put, path, data)] = len(data)
+        self.written = Written(self.written.objects + 1, self.written.size_bytes + len(data))
 
     def settle(self) -> None:
         while self._underway:

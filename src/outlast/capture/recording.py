@@ -51,12 +51,14 @@ def encode_run(
             named.append(record)
     written = len(heads)
     full = _is_full(context.run, index, written)
-    names = [(record.prefix, record.tenant.key, record.tenant.label) for record in named]
+    names: list[tuple[str, str, str | None]] = [
+        (record.prefix, record.tenant.key, record.tenant.label) for record in named
+    ]
     if full:
         heads = {**index.heads, **heads}
         recipients = {**index.recipients, **recipients}
         names = _all_names(records)
-    record = RunRecord(
+    run = RunRecord(
         source=context.source,
         run=context.run,
         previous=index.record,
@@ -71,7 +73,7 @@ def encode_run(
         scope=summary.scope,
         tool=f"outlast {__version__}",
     )
-    return EncodedRun(encode(record, keys.signer), written)
+    return EncodedRun(encode(run, keys.signer), written)
 
 
 def _is_full(run: int, index: RunIndex, written: int) -> bool:

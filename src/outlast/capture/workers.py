@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING
 from outlast.core.errors import BugError, OutlastError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
-    from outlast.capture.part import PartSpec, Progress
-    from outlast.capture.records import TenantRecord
+    from outlast.capture.part import PartSpec, Report
 
 _GRACE_S = 10
 
@@ -41,7 +39,7 @@ class Workers:
             self._processes.append(process)
             self._pipes.append(ours)
 
-    def run(self, parts: Sequence[PartSpec], report: Callable[[Progress | list[TenantRecord]], None]) -> None:
+    def run(self, parts: Sequence[PartSpec], report: Report) -> None:
         """Run the parts, one a process. The first failure ends all of them and is raised."""
         for pipe, part in zip(self._pipes, parts, strict=False):
             pipe.send(part)
