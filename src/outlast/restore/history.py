@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from outlast.core.table import TableName
 from outlast.core.tenant import Tenant
 from outlast.restore.difference import Layout, Piece
+from outlast.vault.manifest import TableManifest
+from outlast.vault.reader import TenantEntry, Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,31 @@ class Past:
     def read(self, table: PastTable, numbers: Sequence[int] | None = None) -> Iterator[bytes]:
         """Rows of a table in blocks of whole lines: of the chunks with these numbers, or of all."""
         return self.reader(table, range(len(table.pieces)) if numbers is None else numbers)
+
+
+def past_of(vault: Vault, source: str, entry: TenantEntry, moment: str) -> Past:
+    """A tenant's state as of a run (`entry` is of that run). Reads its manifest now, and rows as they are asked for.
+
+    Raises CorruptionError where the vault's bytes are not those that were written, VaultKeyError without its key.
+    """
+    manifest = vault.manifest(source, entry)
+    tables = {}
+    stored: dict[TableName, TableManifest] = {}
+    for text, table in manifest.tables.items():
+        name = TableName.parse(text)
+        stored[name] = table
+        tables[name] = PastTable(
+            name,
+            Layout(tuple(column for column, _ in table.columns), table.key, table.key_kinds),
+            tuple(kind for _, kind in table.columns),
+            tuple(Piece(chunk.digest, chunk.rows) for chunk in table.chunks),
+            table.chunks[0].first_key if table.chunks else b"",
+            table.root,
+        )
+
+    def read(table: PastTable, numbers: Sequence[int]) -> Iterator[bytes]:
+        chunks = stored[table.name].chunks
+        wanted = [chunks[number] for number in numbers]
+        return (data for _, data in vault.chunks(source, entry, stored[table.name], wanted))
+
+    return Past(entry.tenant, manifest.run, moment, manifest.root, tables, read)

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from outlast.core.effect import Effect
 from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError
@@ -22,6 +23,8 @@ from outlast.restore.sessions import Sessions
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write_facts import read_facts
+
+T = TypeVar("T")
 
 ATTEMPTS_MAX = 6
 _PAUSE_S = 0.05
@@ -53,14 +56,17 @@ class Restorer:
     def scope(self) -> Scope:
         """The live tables this restore is about. Read once; raises NotFoundError for a --table that does not exist."""
         if self._scope is None:
-            reader = self.sessions.reader()
-            catalog = self.read_catalog(reader)
-            chosen = frozenset(self.tables) or None
-            _check_chosen(chosen, catalog)
-            owned = [table for table in catalog.owned if chosen is None or table.name in chosen]
-            facts = read_facts(reader, owned, catalog.foreign_keys)
-            self._scope = Scope(catalog, facts, tuple(sorted(owned, key=lambda table: table.name)), chosen)
+            self._scope = self._persist(self._read_scope)
         return self._scope
+
+    def _read_scope(self) -> Scope:
+        reader = self.sessions.reader()
+        catalog = self.read_catalog(reader)
+        chosen = frozenset(self.tables) or None
+        _check_chosen(chosen, catalog)
+        owned = [table for table in catalog.owned if chosen is None or table.name in chosen]
+        facts = read_facts(reader, owned, catalog.foreign_keys)
+        return Scope(catalog, facts, tuple(sorted(owned, key=lambda table: table.name)), chosen)
 
     def shape(self) -> str:
         """A hash of what a plan depends on in the live schema."""
@@ -98,29 +104,32 @@ class Restorer:
         started = time.monotonic()
         try:
             if shown is not None and shown.conflicts:
-                outcome = shown
+                outcome = replace(shown, state=TenantState.REFUSED)
             else:
                 attempt = Attempt(self.sessions, self.scope(), subject.past(), shown)
-                outcome = self._attempted(attempt, work)
+                outcome = self._persist(lambda: work(attempt))
         except OutlastError as caught:
             error = _as_refusal(caught)
             self.errors.append(error)
             state = TenantState.REFUSED if isinstance(error, Refused) else TenantState.FAILED
-            outcome = TenantPlan(subject.tenant, state, Effect(), error=error.message)
+            # What was shown stays on record: the plan can be applied once the reason is gone
+            known = shown or TenantPlan(subject.tenant, state, Effect())
+            outcome = replace(known, state=state, error=error.message)
         finally:
             self.sessions.rest()
         outcome = replace(outcome, seconds=time.monotonic() - started)
         self.on_tenant(outcome)
         return outcome
 
-    def _attempted(self, attempt: Attempt, work: Callable[[Attempt], TenantPlan]) -> TenantPlan:
+    def _persist(self, work: Callable[[], T]) -> T:
+        """Do it, and again after a passing fault, a bounded number of times."""
         for number in range(1, ATTEMPTS_MAX):
             try:
-                return work(attempt)
+                return work()
             except TransientError:
                 # Two that blocked each other must not meet again: the pause is uneven
                 self.pause(_PAUSE_S * 2**number * random.uniform(0.5, 1.5))  # noqa: S311 - no secret depends on it
-        return work(attempt)
+        return work()
 
 
 def _as_refusal(error: OutlastError) -> OutlastError:

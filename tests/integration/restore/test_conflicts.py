@@ -186,7 +186,7 @@ def test_values_that_are_not_taken_any_more(shop: Shop, statement: str, constrai
 
 
 # The rewrite forgets what rows had before the column came
-FLAG = """ALTER TABLE users ADD flag int NOT NULL DEFAULT 1; ALTER TABLE users ALTER flag DROP DEFAULT; VACUUM FULL users"""
+FLAG = "ALTER TABLE users ADD flag int NOT NULL DEFAULT 1; ALTER TABLE users ALTER flag DROP DEFAULT; VACUUM FULL users"
 OTHER_KEY = "ALTER TABLE users DROP CONSTRAINT users_pkey CASCADE; ALTER TABLE users ADD PRIMARY KEY (id, account_id)"
 
 

@@ -1,0 +1,72 @@
+"""`outlast plans`: the plans made on this host, the newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outlast.cli.opening import Invocation
+from outlast.cli.render import count, summary, table_of
+from outlast.cli.render import time as shown_time
+from outlast.core.errors import ExitCode
+from outlast.core.plan import Plan, TenantState
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def plans(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many, the newest first.")] = 20,
+) -> ExitCode:
+    """List the plans made on this host.
+
+    The newest first, with what each would do or did. They are kept encrypted in this host's state.
+    """
+    from outlast.state.plans import list_plans
+
+    invocation = Invocation.of(context)
+    kept = [Plan.from_bytes(data) for _, data in reversed(list_plans(invocation.state))]
+
+    def text(console: Console) -> None:
+        if not kept:
+            console.print("No plan was made on this host yet. Next: outlast restore TENANT")
+            return
+        rows = [_row(plan) for plan in kept[:limit]]
+        console.print(table_of(("plan", "created", "kind", "tenants", "effect", "state"), rows))
+        if len(kept) > limit:
+            console.print(f"… and {count(len(kept) - limit, 'older plan')} (--limit shows more).")
+
+    fields = [
+        {
+            "plan": plan.id,
+            "kind": plan.kind,
+            "source": plan.source,
+            "created": plan.created.isoformat(),
+            "run": plan.run,
+            "moment": plan.moment,
+            "tenants": [tenant.tenant.key for tenant in plan.tenants],
+            "effect": plan.effect.to_json(),
+            "conflicts": len(plan.conflicts),
+            "state": _state(plan),
+            "executed": plan.executed,
+        }
+        for plan in kept[:limit]
+    ]
+    return invocation.output.finish({"plans": fields}, text)
+
+
+def _row(plan: Plan) -> tuple[str, ...]:
+    names = ", ".join(str(tenant.tenant) for tenant in plan.tenants[:3]) + (", …" if len(plan.tenants) > 3 else "")
+    done = summary(plan.effect, done=plan.executed).partition(": ")[2]
+    return (plan.id, shown_time(plan.created), plan.kind, names, done, _state(plan))
+
+
+def _state(plan: Plan) -> str:
+    if not plan.executed:
+        return "conflicts" if plan.conflicts else "planned"
+    failed = plan.count(TenantState.REFUSED) + plan.count(TenantState.FAILED)
+    if not failed:
+        return "applied"
+    return "partly applied" if plan.count(TenantState.DONE) else "refused"
