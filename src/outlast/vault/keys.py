@@ -1,7 +1,7 @@
 """Keys: who may open what. Each tenant has an age identity of its own, wrapped to the vault's recipients.
 
-A backup holds public keys, the naming key and the signing key; it cannot open what it wrote. Opening takes the operator's
-or the recovery identity.
+A backup holds public keys, the naming key and the signing key; it cannot open what it wrote. Opening takes the
+operator's or the recovery identity.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import pyrage
+import pyrage  # type: ignore[import-untyped]
 from pyrage import x25519
 
 from outlast.core.errors import CorruptionError, VaultKeyError
 from outlast.core.tenant import Tenant, TenantKey
-from outlast.vault.signature import NAMESPACE_MANIFEST, NAMESPACE_RUN, Signer
+from outlast.vault.signature import NAMESPACE_MANIFEST, Signer
 
 NAMING_BYTES = 32
 COMMAND_TIMEOUT_S = 60
@@ -39,7 +39,7 @@ def _recipient(text: str) -> x25519.Recipient:
 
 def seal(recipients: Sequence[str], plaintext: bytes) -> bytes:
     """Encrypt to age recipients, in age's binary format."""
-    return pyrage.encrypt(plaintext, [_recipient(recipient) for recipient in recipients])
+    return bytes(pyrage.encrypt(plaintext, [_recipient(recipient) for recipient in recipients]))
 
 
 class Identity:
@@ -164,14 +164,10 @@ class WriterKeys:
 
     def prefix(self, source: str, tenant: TenantKey) -> str:
         """The tenant's folder in the vault: a keyed hash, so that the store's owner learns no name."""
-        message = source.encode() + b"\0" + tenant.encode("utf-8", "surrogateescape")
-        return hmac.digest(self.naming, message, "sha256").hex()[:32]
+        return prefix_of(self.naming, source, tenant)
 
     def sign_manifest(self, sealed: bytes) -> bytes:
         return self.signer.sign(NAMESPACE_MANIFEST, sealed)
-
-    def sign_run(self, record: bytes) -> bytes:
-        return self.signer.sign(NAMESPACE_RUN, record)
 
     def new_key(self, tenant: Tenant) -> NewKey:
         """A key for a tenant: an age identity file with its name in comments, sealed to the vault's recipients."""
@@ -184,6 +180,11 @@ class WriterKeys:
         ]
         text = "\n".join([*lines, str(identity), ""])
         return NewKey(recipient, seal(self.recipients, text.encode("utf-8", "surrogateescape")))
+
+
+def prefix_of(naming: bytes, source: str, tenant: TenantKey) -> str:
+    message = source.encode() + b"\0" + tenant.encode("utf-8", "surrogateescape")
+    return hmac.digest(naming, message, "sha256").hex()[:32]
 
 
 def key_path(source: str, prefix: str, recipient: str) -> str:

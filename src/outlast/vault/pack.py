@@ -1,4 +1,4 @@
-"""A pack: boxes of one tenant's backup laid end to end, then the manifest, its signature, and a trailer that finds them.
+"""A pack: boxes of one tenant's backup laid end to end, then the manifest, its signature, a trailer that finds them.
 
 A pack is named by the SHA-256 of its bytes, so that anyone can scrub a vault without any key.
 """

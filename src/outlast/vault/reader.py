@@ -8,46 +8,34 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
-import uuid
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
 
 import zstandard
 
 from outlast.core.errors import CorruptionError, NotFoundError, UsageError, VaultError
 from outlast.core.moment import Lsn
 from outlast.core.tenant import RESERVED, Tenant, TenantKey
-from outlast.vault.keys import Identity, WriterKeys, key_path, seal
+from outlast.vault.header import HEADER_PATH as HEADER_PATH
+from outlast.vault.header import NAMING_PATH as NAMING_PATH
+from outlast.vault.header import VaultPin as VaultPin
+from outlast.vault.header import create_vault as create_vault
+from outlast.vault.header import read_header
+from outlast.vault.keys import Identity, key_path
 from outlast.vault.manifest import ChunkRef, Head, Manifest, TableManifest
+from outlast.vault.marks import Ledger, load_ledger
 from outlast.vault.pack import TRAILER_BYTES, pack_path, parse_trailer
 from outlast.vault.run import RunDetails, RunIndex, RunRecord, load_index, read_run, run_path, runs
-from outlast.vault.signature import NAMESPACE_MANIFEST, armored_bytes, verify
-from outlast.vault.store import AlreadyExistsError, ObjectMissingError, Store
-
-FORMAT = 1
-HEADER_PATH = "outlast.json"
-NAMING_PATH = "naming.age"
+from outlast.vault.signature import NAMESPACE_MANIFEST, verify
+from outlast.vault.store import ObjectMissingError, Store
 
 _FETCHES_AT_ONCE = 4
-_SIGNATURE_BYTES = armored_bytes(NAMESPACE_MANIFEST)
-
-
-@dataclass(frozen=True, slots=True)
-class VaultPin:
-    """What outlast.toml says the vault must be. The vault's own header is not trusted."""
-
-    id: str
-    recipients: tuple[str, ...]
-    signers: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "recipients", tuple(self.recipients))
-        object.__setattr__(self, "signers", tuple(self.signers))
+_BOX_BYTES_KEPT = 2 * 1024 * 1024
+"""A box up to this size is kept after it was opened: the next table's rows are often in it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +60,10 @@ class Vault:
         self._details: dict[tuple[str, int], RunDetails] = {}
         self._keys: dict[tuple[str, str], Identity] = {}
         self._directories: dict[tuple[str, int], dict[str, Tenant]] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._lock = threading.Lock()
+        self._pack: tuple[str, bytes] | None = None
+        self._last_box: tuple[tuple[str, int], bytes] | None = None
 
     @classmethod
     def open(cls, store: Store, pin: VaultPin, identity: Identity | None) -> Vault:
@@ -97,9 +89,20 @@ class Vault:
 
     # Runs
 
+    def ledger(self, source: str) -> Ledger:
+        """What retention decided so far."""
+        if source not in self._ledgers:
+            self._ledgers[source] = load_ledger(self.store, source, self.pin.signers)
+        return self._ledgers[source]
+
+    def _numbers(self, source: str) -> list[int]:
+        """The runs that are not forgotten, ascending."""
+        ledger = self.ledger(source)
+        return [number for number in runs(self.store, source) if ledger.forgotten(number) is None]
+
     def runs(self, source: str) -> list[RunRecord]:
-        """Every run, ascending, each with a valid signature."""
-        return [self.run(source, number) for number in runs(self.store, source)]
+        """Every run that is not forgotten, ascending, each with a valid signature."""
+        return [self.run(source, number) for number in self._numbers(source)]
 
     def run(self, source: str, number: int) -> RunRecord:
         if (source, number) not in self._records:
@@ -111,14 +114,17 @@ class Vault:
         if (source, number) not in self._details:
             sealed = self.run(source, number).sealed
             what = f"run record {run_path(source, number)}"
-            opened = _decompress(self.identity.open(sealed, what), what)
+            opened = decompress(self.identity.open(sealed, what), what)
             self._details[source, number] = RunDetails.from_bytes(opened)
         return self._details[source, number]
 
     def index(self, source: str, number: int | None = None) -> RunIndex:
-        """Every tenant's head as of a run; None is the newest, and run 0 where there is none yet."""
+        """Every tenant's head as of a run, without what is forgotten or erased; None is the newest, or run 0."""
         if number is None or (source, number) not in self._indexes:
-            index = load_index(self.store, source, self.pin.signers, number)
+            ledger = self.ledger(source)
+            index = load_index(self.store, source, self.pin.signers, number, ledger)
+            heads = {prefix: head for prefix, head in index.heads.items() if not ledger.forgotten(index.run, prefix)}
+            index = replace(index, heads=heads)
             self._indexes[source, index.run] = index
             return index
         return self._indexes[source, number]
@@ -128,7 +134,7 @@ class Vault:
 
         Raises NotFoundError before the first backup, UsageError where the text is no moment.
         """
-        numbers = runs(self.store, source)
+        numbers = self._numbers(source)
         if not numbers:
             raise NotFoundError(f"source {source!r} has no backup yet", hint="Make one: outlast backup")
         text = at.strip()
@@ -206,22 +212,29 @@ class Vault:
 
     def key(self, source: str, entry: TenantEntry) -> Identity:
         """The tenant's own identity. Raises NotFoundError where it was destroyed: that customer was erased."""
-        return self._unwrap(source, entry.prefix, entry.recipient)[0]
+        known = self._keys.get((entry.prefix, entry.recipient))
+        return known or self._unwrap(source, entry.prefix, entry.recipient)[0]
 
     def _unwrap(self, source: str, prefix: str, recipient: str) -> tuple[Identity, str]:
         path = key_path(source, prefix, recipient)
+        if recipient in self.ledger(source).erased:
+            raise NotFoundError(
+                "this tenant was erased: its key was destroyed on purpose, and its backups with it",
+                hint="Nothing brings it back. A tenant of that name that came later is backed up under a new key.",
+                code="erased",
+            )
         try:
             sealed = self.store.get(path)
         except ObjectMissingError as error:
             raise CorruptionError(
                 f"the key of a tenant, {path}, is not in the vault: what was sealed to it cannot be opened",
-                hint="If the customer was erased that is as it should be: outlast erase --list. Else restore that object.",
+                hint="Nothing says that it was erased. Bring that object back from a copy or an older version.",
                 code="missing-object",
             ) from error
         text = self.identity.open(sealed, path).decode("utf-8", "surrogateescape")
         identity = Identity.from_text(text, path)
-        if recipient not in identity.recipients:
-            raise CorruptionError(f"{path} holds the key of another recipient", code="wrong-key-object")
+        if identity.recipients != (recipient,):
+            raise CorruptionError(f"{path} holds another key than its name says", code="wrong-key-object")
         self._keys[prefix, recipient] = identity
         return identity, text
 
@@ -237,35 +250,36 @@ class Vault:
         head = head or entry.head
         path = pack_path(source, entry.prefix, head.pack)
         what = f"the manifest of tenant {entry.tenant} in {path}"
-        sealed, signature = self.sealed_manifest(source, entry.prefix, head)
+        sealed, signature = split_pack(self._whole_pack(path), head, path)
         verify(self.pin.signers, NAMESPACE_MANIFEST, sealed, signature, what)
-        opened = _decompress(self._open(source, entry, sealed, what), what)
+        opened = decompress(self._open(source, entry, sealed, what), what)
         manifest = Manifest.from_bytes(opened, what).placed(head.pack)
         if (manifest.source, manifest.tenant, manifest.run) != (source, entry.tenant.key, head.run):
             raise CorruptionError(f"{what} is that of another tenant or run", code="manifest")
         manifest.check(what)
         return manifest
 
-    def sealed_manifest(self, source: str, prefix: str, head: Head) -> tuple[bytes, bytes]:
-        """A manifest's sealed bytes and their signature, by one request: both stand at the pack's end."""
-        path = pack_path(source, prefix, head.pack)
-        after = self.store.get_range(path, head.offset, head.length + _SIGNATURE_BYTES + TRAILER_BYTES)
-        sealed, rest = after[: head.length], after[head.length :]
-        size = head.offset + len(after)
-        trailer = parse_trailer(rest[_SIGNATURE_BYTES:], size, path)
-        if (trailer.manifest_offset, trailer.manifest_length) != (head.offset, head.length):
-            raise CorruptionError(f"{path} has its manifest elsewhere than the run record says", code="trailer")
-        return sealed, rest[:_SIGNATURE_BYTES]
+    def _whole_pack(self, path: str) -> bytes:
+        """A pack that holds a manifest, proven by its name; the last one is kept, since its boxes are read next.
+
+        A part of it would not do: a signature alone cannot tell a manifest from that of another try at the same run.
+        """
+        with self._lock:
+            if self._pack is not None and self._pack[0] == path:
+                return self._pack[1]
+        data = get_pack(self.store, path)
+        with self._lock:
+            self._pack = (path, data)
+        return data
 
     def _open(self, source: str, entry: TenantEntry, sealed: bytes, what: str) -> bytes:
-        key = self._keys.get((entry.prefix, entry.recipient)) or self.key(source, entry)
-        return key.open(sealed, what)
+        return self.key(source, entry).open(sealed, what)
 
     def chunks(
         self, source: str, entry: TenantEntry, table: TableManifest, refs: Iterable[ChunkRef] | None = None
     ) -> Iterator[tuple[ChunkRef, bytes]]:
         """Rows of a table, chunk by chunk in order, each proven by its hash. A few boxes are fetched ahead."""
-        self._keys.get((entry.prefix, entry.recipient)) or self.key(source, entry)
+        self.key(source, entry)
         wanted = table.chunks if refs is None else tuple(refs)
         boxes = [list(group) for _, group in groupby(wanted, key=lambda ref: (ref.pack, ref.box_offset))]
         if not boxes:
@@ -274,7 +288,7 @@ class Vault:
             ahead: list[tuple[list[ChunkRef], Future[bytes]]] = []
             try:
                 for box in boxes:
-                    ahead.append((box, pool.submit(self._box, source, entry, box[0])))
+                    ahead.append((box, pool.submit(self._box, source, entry, box)))
                     if len(ahead) >= _FETCHES_AT_ONCE:
                         yield from self._rows(source, entry, *ahead.pop(0))
                 for group, future in ahead:
@@ -295,17 +309,51 @@ class Vault:
                 )
             yield ref, data
 
-    def _box(self, source: str, entry: TenantEntry, ref: ChunkRef) -> bytes:
-        path = pack_path(source, entry.prefix, ref.pack)
-        what = f"the box at {ref.box_offset} of {path}"
-        sealed = self.store.get_range(path, ref.box_offset, ref.box_length)
-        return _decompress(self._open(source, entry, sealed, what), what)
+    def _box(self, source: str, entry: TenantEntry, refs: Sequence[ChunkRef]) -> bytes:
+        path = pack_path(source, entry.prefix, refs[0].pack)
+        place = (path, refs[0].box_offset)
+        needed = max(ref.offset + ref.length for ref in refs)
+        with self._lock:
+            if self._last_box is not None and self._last_box[0] == place and len(self._last_box[1]) >= needed:
+                return self._last_box[1]
+            pack = self._pack[1] if self._pack is not None and self._pack[0] == path else None
+        start, length = refs[0].box_offset, refs[0].box_length
+        sealed = self.store.get_range(path, start, length) if pack is None else pack[start : start + length]
+        what = f"the box at {start} of {path}"
+        # Small tables of a tenant share a box and are read one after the other: the whole of it, if it is small.
+        plain = decompress(self._open(source, entry, sealed, what), what, max(needed, _BOX_BYTES_KEPT))
+        if len(plain) <= _BOX_BYTES_KEPT:
+            with self._lock:
+                self._last_box = (place, plain)
+        return plain
 
 
-def _decompress(data: bytes, what: str) -> bytes:
+def get_pack(store: Store, path: str) -> bytes:
+    """A whole pack whose bytes are the ones that it is named after. Raises CorruptionError."""
+    data = store.get(path)
+    if hashlib.sha256(data).hexdigest() != path.rpartition("/")[2]:
+        raise CorruptionError(
+            f"the bytes of {path} are not those that were written",
+            hint="`outlast verify` lists all damage; a copy or an older version of the object may still be whole.",
+            code="changed-bytes",
+        )
+    return data
+
+
+def split_pack(pack: bytes, head: Head, path: str) -> tuple[bytes, bytes]:
+    """The sealed manifest that `head` points to in a pack's bytes, and its signature. Raises CorruptionError."""
+    trailer = parse_trailer(pack[-TRAILER_BYTES:], len(pack), path)
+    if (trailer.manifest_offset, trailer.manifest_length) != (head.offset, head.length):
+        raise CorruptionError(f"{path} has its manifest elsewhere than the run record says", code="trailer")
+    end = head.offset + head.length
+    return pack[head.offset : end], pack[end:-TRAILER_BYTES]
+
+
+def decompress(data: bytes, what: str, size_bytes_max: int = -1) -> bytes:
+    """What concatenated zstd frames hold, or its beginning: anyone can seal to a public key, so a box may be a bomb."""
     try:
         with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-            return reader.read()
+            return reader.read(size_bytes_max)
     except zstandard.ZstdError as error:
         raise CorruptionError(f"{what} cannot be decompressed", code="zstd") from error
 
@@ -321,49 +369,3 @@ def _parse_moment(text: str) -> Lsn | datetime:
             hint="Write latest, run:7, a timestamp such as 2026-11-23T10:15:00Z, or an LSN such as 16/B374D848.",
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def read_header(store: Store) -> dict[str, Any]:
-    """The vault's own header. Raises VaultError where there is none, or one of a newer format."""
-    try:
-        header = json.loads(store.get(HEADER_PATH))
-        version = header["format"]
-    except ObjectMissingError as error:
-        raise VaultError(
-            f"there is no vault at {store.url}",
-            hint="Correct [vault] url in outlast.toml, or make a vault: outlast init",
-            code="no-vault",
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptionError(f"the header {HEADER_PATH} of the vault cannot be read", code="header") from error
-    if not isinstance(version, int) or version > FORMAT:
-        raise VaultError(
-            f"the vault at {store.url} is of format {version}, and this Outlast reads up to {FORMAT}",
-            hint="Upgrade Outlast.",
-            code="format",
-        )
-    assert isinstance(header, dict)
-    return header
-
-
-def create_vault(store: Store, keys: WriterKeys) -> VaultPin:
-    """Make a vault: the naming key sealed to the recipients, then the header. Raises VaultError where one exists."""
-    pin = VaultPin(str(uuid.uuid4()), keys.recipients, keys.signers)
-    header = {
-        "format": FORMAT,
-        "id": pin.id,
-        "created": datetime.now(UTC).isoformat(),
-        "recipients": list(pin.recipients),
-        "signers": list(pin.signers),
-    }
-    try:
-        store.create(HEADER_PATH, json.dumps(header, indent=1).encode() + b"\n")
-    except AlreadyExistsError as error:
-        raise VaultError(
-            f"there is a vault at {store.url} already",
-            hint="Name another folder or prefix with --vault, or use the outlast.toml that goes with it.",
-            code="vault-exists",
-        ) from error
-    store.create(NAMING_PATH, seal(keys.recipients, keys.naming.hex().encode() + b"\n"))
-    store.flush()
-    return pin

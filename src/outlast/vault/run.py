@@ -7,24 +7,25 @@ names all heads (`full`), so that a reader follows a bounded number of them.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from outlast.core.errors import CorruptionError, Refused, VaultError
+from outlast.core.errors import CorruptionError, Refused
 from outlast.core.moment import Moment
 from outlast.vault.manifest import Head
-from outlast.vault.signature import NAMESPACE_RUN, Signer, verify
+from outlast.vault.marks import Ledger, load_ledger
+from outlast.vault.record import FORMAT, decode_record, digest, encode_record
+from outlast.vault.signature import NAMESPACE_RUN, Signer
 from outlast.vault.store import AlreadyExistsError, ObjectMissingError, Store
 
-FORMAT = 1
 CHAIN_MAX = 32
 """A record is full at the latest after so many that are not: what a reader has to follow."""
 
-_ARMOR = b"-----BEGIN SSH SIGNATURE-----\n"
+_FETCHES_AT_ONCE = 8
 
 
 def run_path(source: str, run: int) -> str:
@@ -118,27 +119,15 @@ class RunDetails:
 
 
 def encode(record: RunRecord, signer: Signer) -> bytes:
-    """The object's bytes: one line of JSON, then an armored signature over that line, its newline included."""
-    line = json.dumps(record.to_json(), separators=(",", ":"), ensure_ascii=True).encode("ascii") + b"\n"
-    return line + signer.sign(NAMESPACE_RUN, line)
+    """The object's bytes."""
+    return encode_record(record.to_json(), NAMESPACE_RUN, signer)
 
 
 def decode(data: bytes, signers: Sequence[str], source: str, run: int) -> RunRecord:
     """Read and verify. Raises CorruptionError, or VaultError for a newer format."""
     what = f"run record {run_path(source, run)}"
-    split = data.find(_ARMOR)
-    if split < 0:
-        raise CorruptionError(f"{what} carries no signature: it was cut or changed", code="signature")
-    line = data[:split]
-    verify(tuple(signers), NAMESPACE_RUN, line, data[split:], what)
+    fields = decode_record(data, NAMESPACE_RUN, signers, what)
     try:
-        fields = json.loads(line)
-        if fields["format"] > FORMAT:
-            raise VaultError(
-                f"{what} is of format {fields['format']}, and this Outlast reads up to {FORMAT}",
-                hint="Upgrade Outlast.",
-                code="format",
-            )
         record = RunRecord.from_json(fields)
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptionError(f"{what} cannot be read: it is not a run record", code="run-record") from error
@@ -147,14 +136,12 @@ def decode(data: bytes, signers: Sequence[str], source: str, run: int) -> RunRec
     return record
 
 
-def digest(data: bytes) -> str:
-    """What the next run's `previous` says of this one."""
-    return hashlib.sha256(data).hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class RunIndex:
-    """Every tenant's newest head as of one run. Run 0 is the vault before its first backup."""
+    """Every tenant's newest head as of one run, erased tenants left out. Run 0 is the vault before its first backup.
+
+    `erased` are the public halves of destroyed keys: nothing may be sealed to them again, nor reused that was.
+    """
 
     source: str
     run: int = 0
@@ -162,6 +149,14 @@ class RunIndex:
     full: int = 0  # the full record that it starts from
     heads: Mapping[str, Head] = field(default_factory=dict)
     recipients: Mapping[str, str] = field(default_factory=dict)
+    erased: frozenset[str] = frozenset()
+
+    def without(self, erased: frozenset[str]) -> RunIndex:
+        """The same without the tenants whose key was destroyed."""
+        gone = {prefix for prefix, recipient in self.recipients.items() if recipient in erased}
+        heads = {prefix: head for prefix, head in self.heads.items() if prefix not in gone}
+        recipients = {prefix: recipient for prefix, recipient in self.recipients.items() if prefix not in gone}
+        return replace(self, heads=heads, recipients=recipients, erased=erased)
 
 
 def runs(store: Store, source: str) -> list[int]:
@@ -180,26 +175,18 @@ def read_run(store: Store, source: str, run: int, signers: Sequence[str]) -> tup
     return decode(data, signers, source, run), digest(data)
 
 
-def load_index(store: Store, source: str, signers: Sequence[str], run: int | None = None) -> RunIndex:
+def load_index(
+    store: Store, source: str, signers: Sequence[str], run: int | None = None, ledger: Ledger | None = None
+) -> RunIndex:
     """The index at a run (None: the newest), from the newest full record on. Each record's chain is verified."""
+    ledger = ledger or load_ledger(store, source, signers)
     if run is None:
         found = runs(store, source)
         if not found:
-            return RunIndex(source)
+            return RunIndex(source, erased=ledger.erased)
         run = found[-1]
     newest, newest_digest = read_run(store, source, run, signers)
-    chain = [newest]
-    expected = newest.previous
-    for number in range(run - 1, newest.index_from - 1, -1):
-        record, found_digest = read_run(store, source, number, signers)
-        if found_digest != expected:
-            raise CorruptionError(
-                f"run record {run_path(source, number)} is not the one that run {number + 1} followed",
-                hint="Somebody put another in its place; `outlast verify` says more.",
-                code="chain",
-            )
-        chain.append(record)
-        expected = record.previous
+    chain = [newest, *_records_before(store, newest, signers)]
     if not chain[-1].full:
         raise CorruptionError(f"run record {run_path(source, newest.index_from)} is not full", code="chain")
     heads: dict[str, Head] = {}
@@ -207,7 +194,26 @@ def load_index(store: Store, source: str, signers: Sequence[str], run: int | Non
     for record in reversed(chain):
         heads |= record.heads
         recipients |= record.recipients
-    return RunIndex(source, run, newest_digest, newest.index_from, heads, recipients)
+    return RunIndex(source, run, newest_digest, newest.index_from, heads, recipients).without(ledger.erased)
+
+
+def _records_before(store: Store, newest: RunRecord, signers: Sequence[str]) -> list[RunRecord]:
+    """The records that `newest` builds on, newest first, each the one that its follower names."""
+    numbers = range(newest.run - 1, newest.index_from - 1, -1)
+    found = []
+    expected = newest.previous
+    with ThreadPoolExecutor(_FETCHES_AT_ONCE, "records") as pool:
+        fetched = pool.map(lambda number: read_run(store, newest.source, number, signers), numbers)
+        for number, (record, found_digest) in zip(numbers, fetched, strict=True):
+            if found_digest != expected:
+                raise CorruptionError(
+                    f"run record {run_path(newest.source, number)} is not the one that run {number + 1} followed",
+                    hint="Somebody put another in its place; `outlast verify` says more.",
+                    code="chain",
+                )
+            found.append(record)
+            expected = record.previous
+    return found
 
 
 def commit_run(store: Store, source: str, run: int, data: bytes) -> None:
@@ -224,7 +230,7 @@ def commit_run(store: Store, source: str, run: int, data: bytes) -> None:
         if not ours:
             raise Refused(
                 f"another backup of source {source!r} wrote run {run} while this one was at work",
-                hint="One writer at a time: see which other host backs up into this vault. Nothing is lost; run it again.",
+                hint="One writer at a time: find the other host that backs up here. Nothing is lost; run it again.",
                 code="locked",
             ) from error
     store.flush()

@@ -22,6 +22,8 @@ _END = b"-----END SSH SIGNATURE-----\n"
 _HASH = b"sha512"
 _KEY_TYPE = b"ssh-ed25519"
 
+NAMESPACE_HEADER = "outlast-header"
+NAMESPACE_MARK = "outlast-mark"
 NAMESPACE_RUN = "outlast-run"
 NAMESPACE_MANIFEST = "outlast-manifest"
 

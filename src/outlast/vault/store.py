@@ -7,6 +7,7 @@ Every object is created once (put-if-absent) and never overwritten. Objects are 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def _s3(bucket: str, prefix: str, options: dict[str, str]) -> ObjectStore:
     return S3Store(
         bucket,
         prefix=prefix or None,
-        config={
+        config={  # type: ignore[arg-type]
             "aws_region": options.get("region", os.environ.get("AWS_REGION", "us-east-1")),
             "aws_conditional_put": "etag",
             **({"aws_endpoint": options["endpoint"]} if "endpoint" in options else {}),
@@ -216,6 +217,35 @@ class FolderStore(RemoteStore):
             _raise(error, "open", str(self._folder), str(folder))
         super().__init__(str(self._folder), store)
 
+    def create(self, path: str, data: bytes) -> None:
+        if not path.endswith(".json"):
+            super().create(path, data)
+            return
+        # A record must never be there without its bytes: after a power cut, an empty file under the next run's number
+        # would bar every later backup. So a record is synced before it gets its name; packs wait for `flush`.
+        try:
+            self._create_synced(self._folder / path, data)
+        except OSError as error:
+            _raise(error, "write", path, self.url)
+
+    def _create_synced(self, target: Path, data: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # obstore's own form of a name for an unfinished file, which its listing passes over.
+        unfinished = target.with_name(f"{target.name}#{secrets.randbits(60)}")
+        try:
+            with unfinished.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        descriptor = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def flush(self) -> None:
         # One barrier for thousands of small files, instead of an fsync for each.
         descriptor = os.open(self._folder, os.O_RDONLY)
@@ -245,7 +275,7 @@ def _raise(error: Exception, doing: str, path: str, url: str) -> NoReturn:
         raise AlreadyExistsError(f"{what}: it exists already") from error
     if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
         raise ObjectMissingError(f"{what}: it is not there") from error
-    text = str(error)
+    text = f"{error} (os error {error.errno})" if isinstance(error, OSError) else str(error)
     for words, kind, why, hint in _FAILURES:
         if any(word in text for word in words):
             raise kind(f"{what}: {why}", hint=hint) from None
