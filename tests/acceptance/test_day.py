@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -170,7 +171,7 @@ def test_init_keeps_no_password(outlast: Outlast, filled: str, server: object) -
     from tests.servers import PASSWORD, Server
 
     assert isinstance(server, Server)
-    name = filled.rpartition("/")[2].partition("?")[0]
+    name = urlsplit(filled).path.removeprefix("/")
     result = outlast.done("init", server.tcp_url(name), "--tenant-table", "accounts")
     assert "password was taken out" in result.stderr
     written = [path for path in outlast.folder.rglob("*") if path.is_file()]

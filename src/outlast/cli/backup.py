@@ -104,7 +104,7 @@ def _text(result: BackupResult) -> str:
     written = f"{count(result.objects, 'object')}, {size(result.size_bytes)} written in {result.seconds:.1f} s"
     lines = [
         f"Run {result.run} stands: {holds}, at {result.moment}",
-        f"{count(result.written, 'tenant')} changed; {written}",
+        written,
     ]
     if result.orphan_rows:
         lines.append(

@@ -157,7 +157,8 @@ def run(arguments: list[str]) -> int:
             )
         if not arguments:
             return ExitCode.USAGE
-        return int(result or 0)
+        # Typer makes 130 of an interrupt before we see it.
+        return _interrupted(output) if result == ExitCode.INTERRUPTED else int(result or 0)
     except OutlastError as error:
         return output.fail(error)
     except KeyboardInterrupt:
