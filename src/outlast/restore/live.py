@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from outlast.core.table import Table
-from outlast.core.tenant import TenantKey
+from outlast.core.tenant import ORPHAN, RESERVED, TenantKey
 from outlast.restore.difference import Layout, Piece
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
-from outlast.sources.postgres.sweep import sweep
+from outlast.sources.postgres.sweep import Block, sweep
 from outlast.vault.chunk import Chunk, Chunker, table_root
 
 KEPT_BYTES_MAX = 32 * 1024 * 1024
@@ -46,9 +46,15 @@ def root_of(pieces: Iterable[Piece]) -> str:
 
 
 def read_chunks(connection: Session, catalog: Catalog, table: Table, tenant: TenantKey) -> Iterator[Chunk]:
-    """The tenant's rows of one table as chunks, in the caller's transaction."""
-    blocks = ((block.data, block.rows) for block in sweep(connection, catalog, table, [tenant]))
-    return chunks_of(blocks, table)
+    """The tenant's rows of one table as chunks, in the caller's transaction. Also for `@shared` and `@orphan`."""
+    blocks = runs_of(connection, catalog, table, [tenant])
+    return chunks_of(((block.data, block.rows) for block in blocks), table)
+
+
+def runs_of(connection: Session, catalog: Catalog, table: Table, tenants: Sequence[TenantKey]) -> Iterator[Block]:
+    """The rows of one table of several tenants, tenant by tenant, in the caller's transaction."""
+    known = [tenant for tenant in tenants if tenant not in RESERVED]
+    return sweep(connection, catalog, table, known, orphans=ORPHAN in tenants)
 
 
 def chunks_of(blocks: Iterable[tuple[bytes, int]], table: Table) -> Iterator[Chunk]:
