@@ -16,9 +16,10 @@ import psycopg
 
 from outlast.core.errors import OutlastError
 from outlast.core.table import OwnershipKind, Table, TableName
+from outlast.sources.postgres.pooling import is_pooled
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.server import find_program
-from outlast.sources.postgres.session import Session, explain, is_pooled
+from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.statements import statement
 
 CLOCK_DRIFT_MAX_S = 60.0
@@ -240,7 +241,7 @@ def _of_server(connection: Session, clock: Callable[[], float]) -> Iterator[Noti
         yield Notice(
             "warning",
             "pooler",
-            "a connection pooler or proxy stands in between: only session pooling keeps a snapshot and its settings",
+            "a connection pooler or proxy stands in between; it seems to keep sessions whole, as Outlast needs",
             "Give Outlast the server's own address (docs/OPERATIONS.md).",
             promise="protect",
         )

@@ -20,6 +20,7 @@ import psycopg
 from psycopg import conninfo
 
 from outlast.core.errors import OutlastError, Refused, SourceError, TransientError, UsageError
+from outlast.sources.postgres.pooling import refuse_transaction_pooling
 
 VERSION_MIN = 150000
 VERSION_END = 190000
@@ -132,7 +133,7 @@ def connect(
     """Open a pinned session. `role` is the job's word (backup, restore …): it stands in application_name.
 
     Raises UsageError (no such database, unreadable URL), SourceError (wrong host, wrong password), TransientError
-    (starting up, too many connections) or Refused (a server older or newer than is supported).
+    (starting up, too many connections) or Refused (a server older or newer than is supported, transaction pooling).
     """
     parameters = target.parameters
     password = target.password()
@@ -149,6 +150,7 @@ def connect(
         raise _explain_connect(error, target) from None
     try:
         _check_version(connection)
+        refuse_transaction_pooling(connection, parameters, str(target))
         pin(connection, read_only=read_only)
         connection.autocommit = autocommit
         connection.read_only = read_only
@@ -164,7 +166,8 @@ def connect(
 def pin(connection: Session, *, read_only: bool) -> None:
     """Pin the settings in this session, in one round trip, and make sure that they took.
 
-    `connect` has done it; call it again inside a transaction where a pooler may have handed over another server.
+    `connect` has done it. The settings outlive transactions, but not a pooler that hands over another session of the
+    server: that is refused in pooling.py before anything is set.
     """
     wanted = dict(PINNED)
     wanted["idle_session_timeout"] = "0"
@@ -186,12 +189,6 @@ def pin(connection: Session, *, read_only: bool) -> None:
 
 def _normal(value: str) -> str:
     return "" if value == '""' else value.lower()
-
-
-def is_pooled(connection: Session) -> bool:
-    """Whether something stands between this client and the server: a pooler makes up the backend's process number."""
-    row = connection.execute(b"SELECT pg_catalog.pg_backend_pid()").fetchone()
-    return row is not None and row[0] != connection.info.backend_pid
 
 
 def _check_version(connection: Session) -> None:
