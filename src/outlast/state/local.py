@@ -7,7 +7,6 @@ tenants' keys and hashes of their rows, so every value and every name is encrypt
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import secrets
 import sqlite3
@@ -66,7 +65,8 @@ class HostKey:
         return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)
 
     def name(self, name: str) -> bytes:
-        return hmac.digest(self._naming, name.encode("utf-8", "surrogateescape"), "sha256")[:16]
+        # Keyed BLAKE2 and not HMAC: OpenSSL takes 30 µs to set one up, and there is one a tenant and backup.
+        return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), key=self._naming, digest_size=16).digest()
 
 
 def _create_key(path: Path) -> bytes:
