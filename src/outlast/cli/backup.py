@@ -40,11 +40,14 @@ def backup(
     from outlast.capture.backup import backup as run_backup
 
     invocation = Invocation.of(context)
+    # Opened first, though a backup reads nothing of it: another vault at that place, or one of a newer format, is told
+    # before anything is written into it.
+    store = invocation.sealed_vault.store
     place = Place(
         source,
         invocation.target(source),
         invocation.ownership(source),
-        invocation.store,
+        store,
         invocation.writer_keys,
         invocation.state,
     )
