@@ -62,11 +62,12 @@ def _session(name: str, folder: Path, server: EmbeddedServer, url: str) -> str:
             [EXECUTABLE, *shlex.split(shown.replace(SHOWN_URL, url))[1:]],
             cwd=folder,
             env={"PATH": os.environ["PATH"], "HOME": str(folder), "NO_COLOR": "1"},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{shown}: {done.stderr}"
+        assert done.returncode == 0, f"{shown}: {done.stdout}"
         printed = "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
         printed = printed.replace(url, SHOWN_URL).replace(str(server.folder), "db.example")
         parts.append(f"$ {shown}\n{printed}\n")

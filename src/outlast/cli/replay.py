@@ -52,7 +52,7 @@ def replay(
 
 def _told(report: Report) -> str:
     slugs = [tenant.slug for tenant in report.destroyed]
-    named = ", ".join(slugs[:8]) + (f" and {len(slugs) - 8} more" if len(slugs) > 8 else "")
+    named = ", ".join(slugs[:4]) + (f" and {len(slugs) - 4} more" if len(slugs) > 4 else "")
     seconds = report.seconds
     verdict = (
         f"{report.tenants:,} of {report.tenants:,} tenants are exactly as before, the shared tables too"
