@@ -275,7 +275,7 @@ class _Backup:
                 catalog=catalog,
                 tables=census.tables,
                 tasks=tuple(part),
-                shares=deciding.shares(part, rows),
+                shares=deciding.shares(part, rows, complete=self._options.tenants is None),
                 context=context,
                 keys=self._place.keys,
                 vault_url=self._place.store.url,

@@ -117,13 +117,13 @@ def estimate_bytes(tasks: Sequence[TenantTask], tables: Sequence[Table], rows: M
     return int(sum(number * width[name] for task in tasks for name, number in task.read.items()))
 
 
-def shares(part: Sequence[TenantTask], rows: Mapping[str, int]) -> dict[str, float]:
-    """By table, how much of it this part reads, from 0 to 1."""
+def shares(part: Sequence[TenantTask], rows: Mapping[str, int], *, complete: bool) -> dict[str, float]:
+    """By table, how much of it this part reads, from 0 to 1. Of a census of some tenants only, nothing is known: 0."""
     read: dict[str, int] = {}
     for task in part:
         for name, number in task.read.items():
             read[name] = read.get(name, 0) + number
-    return {name: number / rows[name] for name, number in read.items()}
+    return {name: number / rows[name] if complete else 0.0 for name, number in read.items()}
 
 
 def is_swept(table: Table) -> bool:

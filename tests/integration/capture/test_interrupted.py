@@ -1,0 +1,147 @@
+"""Backups that end early, hosts that lose their state, hosts that meet."""
+
+from __future__ import annotations
+
+import pytest
+
+from outlast.capture import backup as module
+from outlast.core.errors import OutlastError, Refused, VaultError
+from outlast.state.local import LocalState, WriterLock
+from outlast.vault.store import Store
+from tests.integration.capture.conftest import Shop
+from tests.integration.capture.test_incremental import all_as_live
+
+
+class Stop(Exception):
+    """The process ends here."""
+
+
+def test_packs_that_an_interrupted_backup_put_are_taken_up_by_the_next(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before its record, a backup did not happen; the next one reads and writes only what is left."""
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "commit_run", stop)
+        with pytest.raises(Stop):
+            shop.back_up()
+    assert shop.vault().index("main").run == 0
+    shop.execute("UPDATE task SET body = 'x' WHERE id = 7")
+    result = shop.back_up()
+    assert result.run == 1
+    assert result.rows_read == 1 + 10 + 500  # the one tenant that changed since
+    all_as_live(shop)
+    assert shop.back_up().objects == 1
+
+
+def test_a_backup_whose_record_stands_is_never_repeated(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped right after its record, a backup did happen; the next one knows what it saw."""
+    real = module.commit_run
+
+    def stop(store: Store, source: str, run: int, data: bytes) -> None:
+        real(store, source, run, data)
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "commit_run", stop)
+        with pytest.raises(Stop):
+            shop.back_up()
+    result = shop.back_up()
+    assert (result.run, result.rows_read, result.objects) == (2, 0, 1)
+    all_as_live(shop)
+
+
+def test_lost_state_costs_a_full_read_and_nothing_else(shop: Shop) -> None:
+    """Without state.sqlite everything is read again, into the same tenants' folders and under their keys."""
+    first = shop.back_up()
+    keys = sorted(one.path for one in shop.store.list() if "/keys/" in one.path)
+    for file in (shop.folder / "state").glob("state.sqlite*"):
+        file.unlink()
+    result = shop.back_up()
+    assert (result.run, result.rows_read) == (2, first.rows)
+    assert sorted(one.path for one in shop.store.list() if "/keys/" in one.path) == keys
+    all_as_live(shop)
+
+
+def test_two_hosts_take_turns(shop: Shop) -> None:
+    """A host whose state stands for another run than the vault's newest trusts nothing that it remembers."""
+    shop.back_up()
+    home = shop.folder
+    shop.folder = home / "other"
+    shop.execute("UPDATE task SET body = 'other' WHERE id = 8")
+    shop.back_up()
+    shop.folder = home
+    shop.execute("UPDATE task SET body = 'home' WHERE id = 9")
+    shop.back_up()
+    all_as_live(shop)
+    assert shop.vault().index("main").run == 3
+
+
+def test_the_second_of_two_writers_at_once_is_told(shop: Shop) -> None:
+    """On one host before any work; on two, by the number of the run."""
+    with (
+        LocalState(shop.folder / "state") as state,
+        WriterLock(state.directory, "main"),
+        pytest.raises(Refused, match="process"),
+    ):
+        shop.back_up()
+
+
+def test_two_hosts_at_once_give_one_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's number is the lock: the later host is refused, and its next backup succeeds."""
+    real = module.commit_run
+
+    def late(store: Store, source: str, run: int, data: bytes) -> None:
+        monkeypatch.setattr(module, "commit_run", real)
+        home = shop.folder
+        shop.folder = home / "other"
+        shop.back_up()
+        shop.folder = home
+        real(store, source, run, data)
+
+    monkeypatch.setattr(module, "commit_run", late)
+    with pytest.raises(Refused, match="another backup"):
+        shop.back_up()
+    assert shop.back_up().run == 2
+    all_as_live(shop)
+
+
+def test_a_killed_worker_is_one_clear_error(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent hears of a worker that the system killed, and the vault is as it was."""
+    monkeypatch.setattr(module, "PARALLEL_BYTES_MIN", 0)
+    real = module.Workers.run
+
+    def kill(self: module.Workers, parts: object, report: object) -> None:
+        self._processes[0].kill()
+        real(self, parts, report)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module.Workers, "run", kill)
+    with pytest.raises(OutlastError, match="killed"):
+        shop.back_up()
+    monkeypatch.undo()
+    shop.back_up()
+    all_as_live(shop)
+
+
+def test_a_store_that_fails_is_one_clear_error_and_the_earlier_run_stays(shop: Shop) -> None:
+    """Whatever object cannot be written, the run before is what the vault holds."""
+    shop.back_up()
+    shop.execute("UPDATE task SET body = 'x'")
+
+    class Full:
+        url = shop.store.url
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(shop.store, name)
+
+        def create(self, path: str, data: bytes) -> None:
+            raise VaultError(f"cannot write {path}: the disk is full")
+
+    with pytest.raises(VaultError, match="full"):
+        shop.back_up(store=Full())  # type: ignore[arg-type]
+    assert shop.vault().index("main").run == 1
+    shop.back_up()
+    all_as_live(shop)
