@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,10 +73,10 @@ class Shop:
 
 
 @pytest.fixture
-def shop(database: str, tmp_path: Path) -> Iterator[Shop]:
+def shop(database: str, tmp_path: Path) -> Shop:
     store = open_store(str(tmp_path / "vault"), make=True)
     text, recipient = generate_identity("operator")
     keys = WriterKeys.generate([recipient])
     shop = Shop(database, tmp_path, store, keys, Identity.from_text(text, "test"), create_vault(store, keys))
     shop.execute(SCHEMA)
-    yield shop
+    return shop

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from outlast.capture import backup as module
+from outlast.capture.workers import Workers
 from outlast.core.errors import OutlastError, Refused, VaultError
 from outlast.state.local import LocalState, WriterLock
+from outlast.vault.run import commit_run
 from outlast.vault.store import Store
 from tests.integration.capture.conftest import Shop
 from tests.integration.capture.test_incremental import all_as_live
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     """The process ends here."""
 
 
@@ -22,11 +24,11 @@ def test_packs_that_an_interrupted_backup_put_are_taken_up_by_the_next(
     """Stopped before its record, a backup did not happen; the next one reads and writes only what is left."""
 
     def stop(*_: object) -> None:
-        raise Stop
+        raise StoppedError
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "commit_run", stop)
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             shop.back_up()
     assert shop.vault().index("main").run == 0
     shop.execute("UPDATE task SET body = 'x' WHERE id = 7")
@@ -39,15 +41,15 @@ def test_packs_that_an_interrupted_backup_put_are_taken_up_by_the_next(
 
 def test_a_backup_whose_record_stands_is_never_repeated(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped right after its record, a backup did happen; the next one knows what it saw."""
-    real = module.commit_run
+    real = commit_run
 
     def stop(store: Store, source: str, run: int, data: bytes) -> None:
         real(store, source, run, data)
-        raise Stop
+        raise StoppedError
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "commit_run", stop)
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             shop.back_up()
     result = shop.back_up()
     assert (result.run, result.rows_read, result.objects) == (2, 0, 1)
@@ -92,7 +94,7 @@ def test_the_second_of_two_writers_at_once_is_told(shop: Shop) -> None:
 
 def test_two_hosts_at_once_give_one_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's number is the lock: the later host is refused, and its next backup succeeds."""
-    real = module.commit_run
+    real = commit_run
 
     def late(store: Store, source: str, run: int, data: bytes) -> None:
         monkeypatch.setattr(module, "commit_run", real)
@@ -112,13 +114,13 @@ def test_two_hosts_at_once_give_one_run(shop: Shop, monkeypatch: pytest.MonkeyPa
 def test_a_killed_worker_is_one_clear_error(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent hears of a worker that the system killed, and the vault is as it was."""
     monkeypatch.setattr(module, "PARALLEL_BYTES_MIN", 0)
-    real = module.Workers.run
+    real = Workers.run
 
-    def kill(self: module.Workers, parts: object, report: object) -> None:
+    def kill(self: Workers, parts: object, report: object) -> None:
         self._processes[0].kill()
         real(self, parts, report)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module.Workers, "run", kill)
+    monkeypatch.setattr(Workers, "run", kill)
     with pytest.raises(OutlastError, match="killed"):
         shop.back_up()
     monkeypatch.undo()
