@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli import anchor
 from outlast.cli.check import notice_fields, notice_text
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.render import count, size
@@ -38,6 +39,7 @@ def backup(
     """
     from outlast.capture.backup import BackupOptions, Place
     from outlast.capture.backup import backup as run_backup
+    from outlast.vault.scrub import Anchor
 
     invocation = Invocation.of(context)
     # Opened first, though a backup reads nothing of it: another vault at that place, or one of a newer format, is told
@@ -56,6 +58,7 @@ def backup(
     )
     with Watching(invocation.output) as watcher:
         result = run_backup(place, options, watcher)
+    anchor.keep(invocation, source, Anchor(result.run))
     for notice in result.notices:
         if notice.level == "warning":
             invocation.output.note(notice_text(notice))
