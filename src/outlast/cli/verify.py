@@ -151,7 +151,7 @@ def _problem(damage: list[Finding], comparison: Comparison | None, live: bool) -
         more = "; the database was not compared" if live else ""
         return DamageFound(
             f"the vault is damaged: {count(len(damage), 'finding')}{more}",
-            hint="Put the objects back from a copy of the store and see who can write to it; then outlast backup --full",
+            hint="Put the objects back from a copy of the store, see who can write to it; then outlast backup --full",
         )
     if comparison is not None and not comparison.same:
         return LiveDiffers(
