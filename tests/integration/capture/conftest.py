@@ -45,7 +45,7 @@ class Shop:
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     def place(self, state: LocalState, store: Store | None = None) -> Place:
         return Place("main", Target(self.url), self.settings, store or self.store, self.keys, state)
@@ -68,7 +68,7 @@ class Shop:
 
     def live(self, query: str) -> list[bytes]:
         """Lines of COPY (query) TO STDOUT."""
-        with psycopg.connect(self.url) as connection, connection.cursor().copy(f"COPY ({query}) TO STDOUT") as copy:  # type: ignore[call-overload]
+        with psycopg.connect(self.url) as connection, connection.cursor().copy(f"COPY ({query}) TO STDOUT") as copy:
             return b"".join(bytes(part) for part in copy).splitlines()
 
 
