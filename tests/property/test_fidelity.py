@@ -60,7 +60,8 @@ def test_any_row_comes_back(project: Project, rows: list[tuple[int, tuple[Any, .
         connection.execute("DELETE FROM bare WHERE tenant_id = 1")
     project.restore("one")
     with psycopg.connect(project.url) as connection:
-        assert _content(connection) == before
+        after = _content(connection)
+    assert [one for one in zip(before, after, strict=True) if one[0] != one[1]] == []
 
 
 def _insert(connection: psycopg.Connection, rows: list[tuple[int, tuple[Any, ...]]]) -> None:
@@ -73,11 +74,10 @@ def _insert(connection: psycopg.Connection, rows: list[tuple[int, tuple[Any, ...
 
 
 def _content(connection: psycopg.Connection) -> list[bytes]:
+    """Every row in binary, each by itself, in an order that depends on nothing but the rows."""
     found = []
-    for statement in (
-        "COPY (SELECT * FROM keyed ORDER BY id) TO STDOUT (FORMAT binary)",
-        "COPY (SELECT * FROM bare AS t ORDER BY md5(t::text), tenant_id) TO STDOUT (FORMAT binary)",
-    ):
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            found.append(b"".join(bytes(data) for data in copy))
+    for table in ("keyed", "bare"):
+        statement = f"COPY (SELECT record_send(t) FROM {table} AS t) TO STDOUT"
+        with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            found += sorted(bytes(row) for row in copy)
     return found

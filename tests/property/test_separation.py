@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import psycopg
 import pyrage  # type: ignore[import-untyped]
@@ -63,13 +64,13 @@ def _identities(project: Project, objects: Mapping[str, bytes]) -> dict[str, tup
     operator = pyrage.x25519.Identity.from_str(project.operator_key)
     found = {}
     for path, data in objects.items():
-        if path.endswith("/key.age"):
+        if "/keys/" in path:
             text = pyrage.decrypt(data, [operator]).decode()
             name = re.search(r"^# tenant: (.*)$", text, re.MULTILINE)
             secret = re.search(r"^AGE-SECRET-KEY-.*$", text, re.MULTILINE)
             assert name is not None
             assert secret is not None
-            found[path.removesuffix("/key.age")] = (name[1], pyrage.x25519.Identity.from_str(secret[0]))
+            found[path.partition("/keys/")[0]] = (name[1], pyrage.x25519.Identity.from_str(secret[0]))
     return found
 
 
@@ -77,7 +78,7 @@ def _boxes(objects: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """Every age file in every object, as it begins; what follows it in the object may still hang on its end."""
     for path, data in objects.items():
         starts = [match.start() for match in re.finditer(re.escape(AGE), data)]
-        for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
+        for start, end in pairwise([*starts, len(data)]):
             yield path, data[start:end]
 
 
