@@ -61,7 +61,7 @@ def backup(
     anchor.keep(invocation, source, Anchor(result.run))
     for notice in result.notices:
         if notice.level == "warning":
-            invocation.output.note(notice_text(notice))
+            invocation.output.note(notice_text(notice, invocation.output.note_width))
     return invocation.output.finish(_fields(source, result), _text(result))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,7 +74,7 @@ def check(
             console.print()
         console.print(_summary(invocation, catalog, source))
         for notice in notices:
-            console.print(notice_text(notice))
+            console.print(notice_text(notice, console.width))
         if not errors:
             console.print("Backups can run. Next: outlast backup")
 
@@ -106,12 +107,14 @@ def _summary(invocation: Invocation, catalog: Catalog, source: str) -> str:
     return f"{invocation.target(source)}: PostgreSQL {version}, {count(len(catalog.tables), 'table')} ({told})"
 
 
-def notice_text(notice: Notice) -> str:
-    """A notice as `check` and `backup` print it."""
+def notice_text(notice: Notice, width: int) -> str:
+    """A notice as `check` and `backup` print it, folded to a terminal's width."""
     weakens = f" [{notice.promise}]" if notice.promise else ""
-    lines = [f"{_MARKS.get(notice.level, notice.level)}  {notice.message}{weakens}"]
+    lines = wrap(
+        f"{_MARKS.get(notice.level, notice.level)}  {notice.message}{weakens}", width, subsequent_indent=" " * 9
+    )
     if notice.hint:
-        lines.append(f"           {notice.hint}")
+        lines += wrap(notice.hint, width, initial_indent=" " * 11, subsequent_indent=" " * 11)
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from outlast.core.errors import ExitCode, OutlastError
@@ -41,6 +42,11 @@ class Output:
         """Say something to the person who waits (stderr). Silent with --json: a script reads one object, no chatter."""
         if not self.json:
             print(text, file=self.stderr, flush=True)
+
+    @property
+    def note_width(self) -> int:
+        """How wide a note may be: the terminal's width, and no limit in a file."""
+        return get_terminal_size().columns if self.stderr.isatty() else _PIPE_WIDTH
 
     def warn(self, text: str) -> None:
         """Something the person should know although the command goes on (stderr, also with --json)."""

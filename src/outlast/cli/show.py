@@ -71,8 +71,7 @@ def show(
         )
 
     def text(console: Console) -> None:
-        shown = [[_short(cell) for cell in row] for row in rows]
-        console.print(table_of(columns, shown))
+        _print_rows(console, columns, [[_short(cell) for cell in row] for row in rows])
         left = f" of {stored.rows:,} (--limit shows more)" if more else ""
         console.print(f"{count(len(rows), 'row')}{left} of {name}, tenant {entry.tenant}, at {run.moment}")
 
@@ -135,6 +134,19 @@ def _rows(vault: Vault, source: str, entry: TenantEntry, stored: TableManifest, 
             row = tuple(value(field) for field in row_fields(line))
             if wanted is None or tuple(row[position] for position in positions) == wanted:
                 yield row
+
+
+def _print_rows(console: Console, columns: list[str], rows: list[list[str]]) -> None:
+    """A row a line, or, where that is wider than the terminal, a column a line, as psql's `\\x auto` has it."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    if sum(widths) + 3 * len(widths) <= console.width:
+        console.print(table_of(columns, rows))
+        return
+    name_width = max(map(len, columns))
+    for number, row in enumerate(rows, start=1):
+        console.print(f"── row {number} ──")
+        for column, cell in zip(columns, row, strict=True):
+            console.print(f"{column:<{name_width}}  {cell}", soft_wrap=True)
 
 
 def _short(cell: str | None) -> str:
