@@ -33,14 +33,14 @@ def layer_of(path: Path) -> str:
 def imported_layers(path: Path) -> Iterator[tuple[str, int]]:
     """Every layer of ours that a module imports, with the line, also inside functions and under TYPE_CHECKING."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: a relative import hides where it points"
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "outlast" else [node.module]
-            )
+            whole = node.module == "outlast"
+            names = [f"outlast.{alias.name}" for alias in node.names] if whole else [node.module]
+        else:
+            continue
         for name in names:
             parts = name.split(".")
             if parts[0] == "outlast" and len(parts) > 1 and not parts[1].startswith("__"):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
@@ -136,6 +138,11 @@ def outlast(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Ends the process with the command's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A label in an encoding that the terminal has not is shown somehow, and ends no command.
+            stream.reconfigure(errors="backslashreplace")
+    _interrupt_on(signal.SIGTERM, signal.SIGHUP)
     code = run(list(sys.argv[1:] if arguments is None else arguments))
     try:
         sys.stdout.flush()
@@ -143,6 +150,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader (head, less) has all it wanted. What is left goes nowhere, also at the interpreter's own flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _interrupt_on(*signals: signal.Signals) -> None:
+    """End as Ctrl-C does, so that what was begun is cleaned up. What nohup lets us ignore stays ignored."""
+    for number in signals:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:

@@ -71,7 +71,7 @@ class Output:
             document: dict[str, object] = {"ok": code is ExitCode.DONE, **fields}
             if problem is not None:
                 document["error"] = error_fields(problem)
-            print(json.dumps(document, ensure_ascii=False, default=str), file=self.stdout, flush=True)
+            print(json.dumps(document, default=str), file=self.stdout, flush=True)
             return code
         if isinstance(text, str):
             if text:
@@ -87,7 +87,7 @@ class Output:
         """Report an error that ended the command."""
         if self.json:
             document = {"ok": False, "error": error_fields(error)}
-            print(json.dumps(document, ensure_ascii=False), file=self.stdout, flush=True)
+            print(json.dumps(document), file=self.stdout, flush=True)
         else:
             print(error_text(error), file=self.stderr, flush=True)
         return error.exit_code
