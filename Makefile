@@ -10,7 +10,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 
-.PHONY: help setup replay test test-system test-all lint format docs clean
+.PHONY: help setup replay test test-system test-all lint format docs clean bench
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,3 +54,6 @@ docs: .venv/.ready ## Write docs/REFERENCE.md and the README's output anew.
 
 clean: ## Remove what can be made again.
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+bench: .venv/.ready ## Measure against pg_dump and COPY, and write docs/BENCHMARKS.md (a quarter of an hour).
+	$(BIN)/python -m bench $(SCALE)

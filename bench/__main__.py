@@ -1,0 +1,86 @@
+"""Measure everything and write docs/BENCHMARKS.md. Takes about a quarter of an hour on two cores."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from bench import backup, memory, restore
+from bench.database import Size, build
+from bench.figures import Figure
+from outlast.sources.postgres.server import EmbeddedServer, embedded
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
+
+SETTINGS = {"shared_buffers": "1GB", "maintenance_work_mem": "512MB", "max_wal_size": "16GB", "autovacuum": "off"}
+
+
+@contextmanager
+def measured_database(size: Size, big_items: int) -> Iterator[tuple[EmbeddedServer, str, Path]]:
+    with embedded(SETTINGS) as server, tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
+        url = server.url()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE shop")
+        url = server.url("shop")
+        build(url, size, big_items=big_items)
+        yield server, url, Path(folder)
+
+
+def main() -> None:
+    """`python -m bench [SCALE]`: at SCALE 0.05 it is a quick try, whose figures are not written anywhere."""
+    scale = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
+    size = Size(int(5000 * scale), int(100_000 * scale), int(3_000_000 * scale), int(1_000_000 * scale))
+    figures: list[Figure] = []
+    with measured_database(size, int(75_000 * scale)) as (server, url, folder):
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+            assert row is not None
+            database_bytes = row[0]
+        figures += backup.measure(server, url, folder)
+        figures += restore.measure(url, folder)
+    with measured_database(Size(50, 500, 5_000, 5_000), int(4_000_000 * scale)) as (_, url, folder):
+        figures += memory.measure(url, folder)
+    text = document(figures, database_bytes)
+    print(text)
+    if scale == 1.0:
+        DOCUMENT.write_text(text, encoding="utf-8")
+    if not all(figure.kept for figure in figures):
+        sys.exit(4)
+
+
+def document(figures: list[Figure], database_bytes: int) -> str:
+    rows = [f"| {one.what} | **{one.value}** | {one.limit} | {'yes' if one.kept else 'NO'} |" for one in figures]
+    notes = [f"- *{one.what}*: {one.how}" for one in figures]
+    cores = len(os.sched_getaffinity(0))
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            "Written by `make bench`; no number here is typed. Each is a ratio of medians of whole commands, taken in",
+            "turn on the same server in the same run, unless it says otherwise. Absolute times mean little: the",
+            f"machine is small and shared ({cores} cores, {platform.machine()}, Python {platform.python_version()}).",
+            "",
+            f"Measured on {datetime.now(UTC):%Y-%m-%d}, embedded PostgreSQL 18, {database_bytes / 1e9:.2f} GB of data.",
+            "",
+            "| what | measured | at most | kept |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+            "## How",
+            "",
+            *notes,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

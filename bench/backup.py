@@ -1,0 +1,95 @@
+"""A full backup against pg_dump -Fd -j2 of the same database, and a second one after 1% of the rows changed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import psycopg
+
+from bench.commands import outlast, run, side_by_side
+from bench.figures import Figure
+from outlast.sources.postgres.server import EmbeddedServer
+
+TIMES = 3
+FULL_MAX = 1.3
+SECOND_MAX = 0.5
+GROWTH_MAX = 0.05
+
+
+def measure(server: EmbeddedServer, url: str, folder: Path) -> list[Figure]:
+    """Leaves a project with a current backup in `folder`, which restore.measure goes on with."""
+    project = folder / "project"
+    dump = folder / "dump"
+
+    def full() -> float:
+        _init(project, url)
+        return outlast(project, "backup").seconds
+
+    def pg_dump() -> float:
+        shutil.rmtree(dump, ignore_errors=True)
+        return run([str(server.binaries / "pg_dump"), "-Fd", "-j2", "-f", str(dump), url], folder).seconds
+
+    dumping, backing = side_by_side(TIMES, pg_dump, full)
+    first_bytes = _size(project / "vault")
+    changed = _change(url)
+    second = outlast(project, "backup")
+    added = _size(project / "vault") - first_bytes
+    again = outlast(project, "backup")
+    return [
+        Figure(
+            "full backup / pg_dump -Fd -j2",
+            f"{backing / dumping:.2f}",
+            f"{FULL_MAX}",
+            backing / dumping <= FULL_MAX,
+            f"medians of {TIMES}; each backup goes into a new vault, start-up, keys and schema included.",
+        ),
+        Figure(
+            "second backup, 1% of the rows changed / first",
+            f"{second.seconds / backing:.2f}",
+            f"{SECOND_MAX}",
+            second.seconds / backing < SECOND_MAX,
+            f"{changed:,} rows updated in the items of some of the tenants (about 1% of all rows of the database); "
+            f"{second.output['rows_read']:,} rows read, {second.output['tenants_written']} tenants written.",
+        ),
+        Figure(
+            "growth of the vault by that backup",
+            f"{added / first_bytes:.1%}",
+            f"{GROWTH_MAX:.0%}",
+            added / first_bytes < GROWTH_MAX,
+            f"{added / 1e6:.1f} MB on {first_bytes / 1e6:.1f} MB.",
+        ),
+        Figure(
+            "backup of an unchanged database / first",
+            f"{again.seconds / backing:.2f}",
+            f"{SECOND_MAX}",
+            again.seconds / backing < SECOND_MAX,
+            f"{again.output['rows_read']} rows read, {again.output['objects']} object written.",
+        ),
+    ]
+
+
+def _init(project: Path, url: str) -> None:
+    shutil.rmtree(project, ignore_errors=True)
+    project.mkdir()
+    outlast(project, "init", url, "--tenant-table", "accounts", "--tenant-label", "name")
+
+
+def _change(url: str) -> int:
+    """Work as it comes: 1% of all rows, in the tenants that were busy today, every other one of their items."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "SELECT sum(reltuples)::bigint FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        ).fetchone()
+        assert row is not None
+        wanted = int(row[0]) // 100
+        done = connection.execute(
+            "UPDATE items SET state = 'done', updated_at = now() WHERE id IN (SELECT id FROM items WHERE id %% 2 = 0"
+            " AND account_id IN (SELECT id FROM accounts WHERE id %% 37 = 5) ORDER BY account_id LIMIT %s)",
+            [wanted],
+        )
+        return done.rowcount
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
