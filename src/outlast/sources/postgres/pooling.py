@@ -64,23 +64,23 @@ def _pid_of_another(parameters: Mapping[str, str]) -> int | None:
     except psycopg.OperationalError:
         return None  # the caller's own connection stands, so this is about the number of them
     try:
-        pgconn = other.pgconn
-        pgconn.send_query(b"BEGIN; " + _PID)
-        deadline = time.monotonic() + PROBE_TIMEOUT_S
-        # Not through execute(), which would wait for as long as the pooler likes.
+        other.pgconn.send_query(b"BEGIN; " + _PID)
+        return _answer(other.pgconn, time.monotonic() + PROBE_TIMEOUT_S)
+    finally:
+        other.close()
+
+
+def _answer(pgconn: psycopg.pq.abc.PGconn, deadline: float) -> int | None:
+    """The one value that comes back, or None past the deadline: execute() would wait for as long as a pooler likes."""
+    value = None
+    while True:
         while pgconn.is_busy():
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([pgconn.socket], [], [], left)[0]:
                 return None
             pgconn.consume_input()
-        return _second_result(other)
-    finally:
-        other.close()
-
-
-def _second_result(connection: psycopg.Connection[Any]) -> int | None:
-    value = None
-    while (result := connection.pgconn.get_result()) is not None:
+        result = pgconn.get_result()
+        if result is None:
+            return value
         if result.ntuples:
-            value = result.get_value(0, 0)
-    return int(value) if value is not None else None
+            value = int(result.get_value(0, 0) or 0)
