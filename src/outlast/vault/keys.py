@@ -67,6 +67,11 @@ class Identity:
         return cls(identities, origin)
 
     @classmethod
+    def joined(cls, identities: Sequence[Identity]) -> Identity:
+        """One that opens what any of them opens."""
+        return cls([one for each in identities for one in each._identities], "the tenant's keys")
+
+    @classmethod
     def load(cls, path: Path) -> Identity:
         """From OUTLAST_IDENTITY (the text itself, or a file's path), else from `path`."""
         given = os.environ.get("OUTLAST_IDENTITY")

@@ -78,6 +78,10 @@ class Vault:
         return cls(store, pin, identity)
 
     @property
+    def has_identity(self) -> bool:
+        return self._identity is not None
+
+    @property
     def identity(self) -> Identity:
         if self._identity is None:
             raise VaultError(
@@ -112,11 +116,22 @@ class Vault:
     def details(self, source: str, number: int) -> RunDetails:
         """What a run record says to those who can open it."""
         if (source, number) not in self._details:
-            sealed = self.run(source, number).sealed
-            what = f"run record {run_path(source, number)}"
-            opened = decompress(self.identity.open(sealed, what), what)
-            self._details[source, number] = RunDetails.from_bytes(opened)
+            self._details[source, number] = self.details_of(self.run(source, number))
         return self._details[source, number]
+
+    def details_of(self, record: RunRecord) -> RunDetails:
+        what = f"run record {run_path(record.source, record.run)}"
+        try:
+            return RunDetails.from_bytes(decompress(self.identity.open(record.sealed, what), what))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptionError(f"the sealed part of {what} cannot be read", code="run-record") from error
+
+    def naming(self) -> bytes:
+        """The naming key, out of the vault."""
+        try:
+            return bytes.fromhex(self.identity.open(self.store.get(NAMING_PATH), NAMING_PATH).decode().strip())
+        except ValueError as error:
+            raise CorruptionError(f"{NAMING_PATH} does not hold a naming key", code="naming") from error
 
     def index(self, source: str, number: int | None = None) -> RunIndex:
         """Every tenant's head as of a run, without what is forgotten or erased; None is the newest, or run 0."""
