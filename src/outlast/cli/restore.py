@@ -126,7 +126,7 @@ def carry_out(
 def _target(invocation: Invocation, plan: Plan) -> Target:
     from outlast.sources.postgres.session import Target
 
-    return invocation.target(plan.source) if plan.target is None else Target(plan.target)
+    return invocation.restore_target(plan.source) if plan.target is None else Target(plan.target)
 
 
 def _names(tenants: Sequence[str], file: Path | None) -> list[str]:
