@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -191,6 +192,35 @@ def test_the_recovery_key_opens_the_vault(project: Outlast) -> None:
     (project.folder / ".outlast" / "operator.key").unlink()
     assert project("tenants").exit_code == 1
     project.done("tenants", environment={"OUTLAST_IDENTITY": str(project.folder / "outlast-recovery.key")})
+
+
+def test_another_machine_can_restore(project: Outlast, filled: str, tmp_path: Path) -> None:
+    """With this machine gone, outlast.toml, the vault and the recovery key are enough on another one."""
+    before = world.fingerprint(filled)
+    doomed = world.choose(filled, destroyed=1, seed=SEED)
+    world.destroy(filled, doomed)
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("outlast.toml", "vault", "outlast-recovery.key"):
+        (project.folder / name).rename(other / name)
+    machine = Outlast(other, {"OUTLAST_IDENTITY": str(other / "outlast-recovery.key")})
+    machine.done("verify")
+    machine.done("restore", doomed[0].key, "--execute")
+    assert world.fingerprint(filled) == before
+
+
+def test_git_takes_no_key(project: Outlast) -> None:
+    """`git add .` leaves this host's keys alone."""
+    subprocess.run(["git", "init", "-q"], cwd=project.folder, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard"],
+        cwd=project.folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "outlast.toml" in listed
+    assert ".outlast/" not in listed
 
 
 def test_print_grants_writes_nothing(outlast: Outlast, filled: str) -> None:

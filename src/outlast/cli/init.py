@@ -153,6 +153,7 @@ def _place(url: str, folder: Path, undo: ExitStack) -> str:
 
 def _save(keys: WriterKeys, folder: Path, undo: ExitStack) -> None:
     keys.save(folder)
+    (folder / ".gitignore").write_text("*\n", encoding="ascii")  # `git add .` must not publish a key
     for name in ("naming.key", "signing.key"):
         undo.callback((folder / name).unlink)
 
