@@ -126,7 +126,8 @@ class _Backup:
     def run(self) -> BackupResult:
         began, started, place = time.monotonic(), datetime.now(UTC), self._place
         index = load_index(place.store, place.source, place.keys.signers)
-        recover(self._records, index.run, index.record)
+        vault = f"{place.store.url} {place.keys.signer.public}"
+        recover(self._records, index.run, index.record, vault, started)
         snapshot = self._stack.enter_context(open_snapshot(place.target, "backup"))
         catalog = read_catalog(snapshot.session, place.settings)
         refuse_errors(catalog.notices)
@@ -137,7 +138,7 @@ class _Backup:
         census = self._take_census(snapshot, catalog, tenants, reading)
         context = RunContext(place.source, index.run + 1, snapshot.moment)
         decision = self._decide(census, tenants, reading, index)
-        self._begin_pending(context, decision)
+        self._begin_pending(context, decision, index.record, vault, started)
         self._capture(workers, snapshot, catalog, census, context, decision)
         self._write_schema(context, dump.result(), index)
         self._watcher.stage("recording", None)
@@ -145,7 +146,7 @@ class _Backup:
         rows, orphans = sum(census.rows_by_table().values()), census.rows(ORPHAN)
         summary = RunSummary(started, catalog, rows, orphans, self._scope(tenants))
         run = encode_run(context, index, self._records, summary, place.keys)
-        self._commit(context, run, reading.to_json() if flushed else {})
+        self._commit(context, run, self._trusted(reading) if flushed else {})
         return BackupResult(
             run=context.run,
             moment=context.moment,
@@ -159,6 +160,13 @@ class _Backup:
             seconds=time.monotonic() - began,
             notices=catalog.notices,
         )
+
+    def _trusted(self, reading: Reading) -> Mapping[str, object]:
+        """Under what the next backup may compare with what is remembered now."""
+        if self._options.tenants is None:
+            return reading.to_json()
+        before = self._records.about("current")  # the tenants that were not looked at are as old as this
+        return {**reading.to_json(), "first": before["first"]} if reading.continues(before) else {}
 
     def _commit(self, context: RunContext, run: EncodedRun, reading: Mapping[str, object]) -> None:
         """Make the backup count: note what is about to be written, write it, move on. See records.recover."""
@@ -212,12 +220,15 @@ class _Backup:
             complete=self._options.tenants is None,
         )
 
-    def _begin_pending(self, context: RunContext, decision: Decision) -> None:
+    def _begin_pending(
+        self, context: RunContext, decision: Decision, base: str | None, vault: str, started: datetime
+    ) -> None:
         resumed = set(decision.resumed)
         self._records.drop_pending(
             [record.tenant.key for record in self._records.pending() if record.tenant.key not in resumed]
         )
-        self._records.set_pending({"run": context.run})
+        about = {"run": context.run, "base": base, "vault": vault, "started": started.isoformat()}
+        self._records.set_pending(about)
         relabelled = [
             replace(record, tenant=Tenant(key, label))
             for key, label in decision.relabelled.items()

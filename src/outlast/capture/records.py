@@ -11,12 +11,16 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from outlast.core.errors import BugError
 from outlast.core.tenant import Tenant, TenantKey
 from outlast.state.local import LocalState
 from outlast.vault.manifest import Head, Manifest
+
+PENDING_AGE_MAX = timedelta(hours=12)
+"""An interrupted backup's objects are taken up within this; `prune` lets unreferenced ones lie for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +121,20 @@ class Records:
         self._state.remove_all(self._about, ["current"])
 
 
-def recover(records: Records, run: int, record: str | None) -> None:
+def recover(records: Records, run: int, record: str | None, vault: str, now: datetime) -> None:
     """Bring the records to where the vault is: its newest run is `run`, whose record has the SHA-256 `record`.
 
-    Afterwards `current` stands for that very run, or nothing is remembered; pending is of the next run, or empty.
+    `vault` tells one vault from another. Afterwards `current` stands for that very run, or nothing is remembered;
+    pending is what an interrupted try at the next run had put, not long ago, or empty.
     """
     pending = records.about("pending")
     if pending and pending.get("record") == record and pending["run"] == run:
         records.promote(pending)
-    elif pending and pending["run"] != run + 1:
-        records.drop_pending()  # another host wrote that run: what we had put for it lies unreferenced
+    elif pending and (
+        (pending["run"], pending["base"], pending["vault"]) != (run + 1, record, vault)
+        or now - datetime.fromisoformat(pending["started"]) > PENDING_AGE_MAX
+    ):
+        records.drop_pending()  # what had been put lies unreferenced, until `prune` sweeps it
     current = records.about("current")
     if (current.get("run", 0), current.get("record")) != (run, record):
         records.forget_current()

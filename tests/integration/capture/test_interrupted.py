@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from outlast.capture import backup as module
+from outlast.capture import records
 from outlast.capture.workers import Workers
 from outlast.core.errors import OutlastError, Refused, VaultError
 from outlast.state.local import LocalState, WriterLock
@@ -146,4 +149,20 @@ def test_a_store_that_fails_is_one_clear_error_and_the_earlier_run_stays(shop: S
         shop.back_up(store=Full())  # type: ignore[arg-type]
     assert shop.vault().index("main").run == 1
     shop.back_up()
+    all_as_live(shop)
+
+
+def test_what_an_interrupted_backup_put_long_ago_is_not_relied_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects that no run points to may be swept by then, so they are not taken up."""
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "commit_run", stop)
+        with pytest.raises(StoppedError):
+            shop.back_up()
+    monkeypatch.setattr(records, "PENDING_AGE_MAX", timedelta(0))
+    result = shop.back_up()
+    assert result.rows_read == result.rows
     all_as_live(shop)
