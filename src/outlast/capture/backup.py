@@ -170,7 +170,7 @@ class _Backup:
 
     def _commit(self, context: RunContext, run: EncodedRun, reading: Mapping[str, object]) -> None:
         """Make the backup count: note what is about to be written, write it, move on. See records.recover."""
-        about = {"run": context.run, "record": digest(run.data), **reading}
+        about = {**self._records.about("pending"), "record": digest(run.data), **reading}
         self._records.set_pending(about)
         commit_run(self._place.store, context.source, context.run, run.data)
         self._heard(Written(1, len(run.data)))
