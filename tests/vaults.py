@@ -46,6 +46,7 @@ class VaultWriter:
     rows_in_chunk: int = 3
     boxes_in_pack: int | None = None  # cut a pack after so many boxes; None: one pack a tenant and run
     chain_max: int = 4
+    start: datetime = START
     labels: dict[str, str] = field(default_factory=dict)
     manifests: dict[str, tuple[Head, Manifest]] = field(default_factory=dict)
 
@@ -69,13 +70,13 @@ class VaultWriter:
         """One run. Tenants whose rows are as before cost nothing. Returns its number."""
         index = load_index(self.store, SOURCE, self.pin.signers)
         run = index.run + 1
-        moment = moment_of(run)
+        moment = moment_of(run, self.start)
         heads: dict[str, Head] = {}
         recipients: dict[str, str] = {}
         for key, tables in tenants.items():
             prefix = self.prefix(key)
             recipient = index.recipients.get(prefix)
-            if recipient is None:
+            if recipient is None:  # new, or erased since: then nothing of before may be reused
                 recipient = recipients[prefix] = self._new_key(key, prefix)
                 self.manifests.pop(key, None)
             head = self._write_tenant(key, prefix, recipient, run, moment, tables)
@@ -205,8 +206,8 @@ def _table(rows: Sequence[bytes], rows_in_chunk: int, known: Mapping[bytes, Chun
     )
 
 
-def moment_of(run: int) -> Moment:
-    return Moment(START + timedelta(days=run - 1), Lsn(run * 256), Lsn(run * 256 + 8), f"{run}:{run}:")
+def moment_of(run: int, start: datetime = START) -> Moment:
+    return Moment(start + timedelta(days=run - 1), Lsn(run * 256), Lsn(run * 256 + 8), f"{run}:{run}:")
 
 
 def rows(first: int, last: int, word: str = "row") -> list[bytes]:

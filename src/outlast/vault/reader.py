@@ -26,14 +26,16 @@ from outlast.vault.header import VaultPin as VaultPin
 from outlast.vault.header import create_vault as create_vault
 from outlast.vault.header import read_header
 from outlast.vault.keys import Identity, key_path
+from outlast.vault.lineage import Span
 from outlast.vault.manifest import ChunkRef, Head, Manifest, TableManifest
 from outlast.vault.marks import Ledger, load_ledger
 from outlast.vault.pack import TRAILER_BYTES, pack_path, parse_trailer
 from outlast.vault.run import RunDetails, RunIndex, RunRecord, load_index, read_run, run_path, runs
-from outlast.vault.signature import NAMESPACE_MANIFEST, verify
+from outlast.vault.signature import NAMESPACE_MANIFEST, armored_bytes, verify
 from outlast.vault.store import ObjectMissingError, Store
 
 _FETCHES_AT_ONCE = 4
+_SIGNATURE_BYTES = armored_bytes(NAMESPACE_MANIFEST)
 _BOX_BYTES_KEPT = 2 * 1024 * 1024
 """A box up to this size is kept after it was opened: the next table's rows are often in it too."""
 
@@ -258,19 +260,42 @@ class Vault:
         lines = dict(line[2:].partition(": ")[::2] for line in text.splitlines() if line.startswith("# "))
         return Tenant(TenantKey(lines.get("tenant", prefix)), lines.get("label") or None)
 
+    def forget_cached(self, source: str) -> None:
+        """Read runs and marks anew: they have changed."""
+        self._ledgers.pop(source, None)
+        for cache in (self._indexes, self._records, self._details, self._directories):
+            for place in [place for place in cache if place[0] == source]:
+                del cache[place]
+
+    def read_run(self, source: str, number: int) -> RunRecord:
+        """A run's record, not kept in memory."""
+        return read_run(self.store, source, number, self.pin.signers)[0]
+
     # Manifests and rows
 
     def manifest(self, source: str, entry: TenantEntry, head: Head | None = None) -> Manifest:
         """The tenant's manifest at its head, or at an earlier one; its chunks all name their packs."""
         head = head or entry.head
         path = pack_path(source, entry.prefix, head.pack)
-        what = f"the manifest of tenant {entry.tenant} in {path}"
-        sealed, signature = split_pack(self._whole_pack(path), head, path)
+        manifest = self._read_manifest(source, entry, head, *split_pack(self._whole_pack(path), head, path))
+        if manifest.tenant != entry.tenant.key:
+            raise CorruptionError(f"the manifest of tenant {entry.tenant} in {path} is another's", code="manifest")
+        return manifest
+
+    def manifest_of_span(self, source: str, span: Span) -> Manifest:
+        """A manifest by what run records say of it, without the rest of its pack: retention reads all there are."""
+        path = pack_path(source, span.prefix, span.head.pack)
+        data = self.store.get_range(path, span.head.offset, span.head.length + _SIGNATURE_BYTES)
+        entry = TenantEntry(Tenant(TenantKey(span.prefix)), span.prefix, span.recipient, span.head)
+        return self._read_manifest(source, entry, span.head, data[: span.head.length], data[span.head.length :])
+
+    def _read_manifest(self, source: str, entry: TenantEntry, head: Head, sealed: bytes, signature: bytes) -> Manifest:
+        what = f"the manifest of tenant {entry.tenant} in {pack_path(source, entry.prefix, head.pack)}"
         verify(self.pin.signers, NAMESPACE_MANIFEST, sealed, signature, what)
         opened = decompress(self._open(source, entry, sealed, what), what)
         manifest = Manifest.from_bytes(opened, what).placed(head.pack)
-        if (manifest.source, manifest.tenant, manifest.run) != (source, entry.tenant.key, head.run):
-            raise CorruptionError(f"{what} is that of another tenant or run", code="manifest")
+        if (manifest.source, manifest.run) != (source, head.run):
+            raise CorruptionError(f"{what} is that of another source or run", code="manifest")
         manifest.check(what)
         return manifest
 

@@ -1,8 +1,8 @@
 """Scrubbing: every byte of a vault is read, and everything that is not as it was written is named.
 
 Without a key: names are the hashes of bytes, signatures, the chains of runs and marks, that what is pointed to is
-there. With a key: every wrapped key opens, every manifest, every box, and every chunk has the rows that its digest says. One
-damaged object never hides another: each check catches its own. `scrub_tenant.py` does one tenant's folder.
+there. With a key: every wrapped key opens, every manifest, every box, and every chunk has the rows that its digest
+says. One damaged object never hides another: each check catches its own. `scrub_tenant.py` does one tenant's folder.
 """
 
 from __future__ import annotations
