@@ -123,11 +123,10 @@ def pooling(server: Server, database: str, *, by_transaction: bool, sessions: in
         listener.shutdown(socket.SHUT_RDWR)
         accepting.join()
         listener.close()
-        for _ in pooler.threads:
-            pooler.sessions.put(socket.socket())  # for a client that still waits for one
+        ends = [socket.socket() for _ in pooler.threads]  # for clients that still wait for a session
+        for end in ends:
+            pooler.sessions.put(end)
         for thread in pooler.threads:
             thread.join()
-        for link in pooler.links:
+        for link in [*pooler.links, *ends]:
             link.close()
-        while not pooler.sessions.empty():
-            pooler.sessions.get().close()

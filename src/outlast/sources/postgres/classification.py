@@ -66,18 +66,19 @@ class Classification:
         if self.kind is not OwnershipKind.OWNED:
             return self.kind.value
         columns = ", ".join(_quoted(column) for column in self.columns)
-        to = f" to {self.to}" if self.to else ""
+        to = f" to {_quoted(self.to.schema)}.{_quoted(self.to.name)}" if self.to else ""
         return f"owned {'through' if self.through else 'by'} {columns}{to}"
 
 
 _NAME = r'"(?:[^"]|"")+"|[^\s,"]+'
 _OWNED = re.compile(
-    rf"owned\s+(?P<how>by|through)\s+(?P<columns>(?:{_NAME})(?:\s*,\s*(?:{_NAME}))*)(?:\s+to\s+(?P<to>.+))?"
+    rf"owned\s+(?P<how>by|through)\s+(?P<columns>(?:{_NAME})(?:\s*,\s*(?:{_NAME}))*)(?:\s+to\s+(?P<to>.+))?",
+    re.DOTALL,
 )
 
 
 def _quoted(name: str) -> str:
-    plain = re.fullmatch(r'[^\s,"]+', name) is not None
+    plain = re.fullmatch(r'[^\s,."]+', name) is not None
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
