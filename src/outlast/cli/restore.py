@@ -159,12 +159,12 @@ def _entries(invocation: Invocation, source: str, names: Sequence[str], run: Run
 
 
 def _subjects(invocation: Invocation, plan: Plan, entries: Sequence[TenantEntry]) -> list[Subject]:
-    from outlast.restore.history import past_of
+    from outlast.restore.history import restorable
     from outlast.restore.restoring import Subject
 
     vault = invocation.vault
     return [
-        Subject(entry.tenant, lambda entry=entry: past_of(vault, plan.source, entry, plan.moment))  # type: ignore[misc]
+        Subject(entry.tenant, lambda entry=entry: restorable(vault, plan.source, entry, plan.moment))  # type: ignore[misc]
         for entry in entries
     ]
 

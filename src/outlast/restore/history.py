@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from outlast.core.errors import Refused
 from outlast.core.table import TableName
 from outlast.core.tenant import Tenant
 from outlast.restore.difference import Layout, Piece
@@ -74,3 +75,21 @@ def past_of(vault: Vault, source: str, entry: TenantEntry, moment: str) -> Past:
         return (data for _, data in vault.chunks(source, entry, stored[table.name], wanted))
 
     return Past(entry.tenant, manifest.run, moment, manifest.root, tables, read)
+
+
+def restorable(vault: Vault, source: str, entry: TenantEntry, moment: str) -> Past:
+    """The same, for a restore: Refused where the tenant had no row at all by then, naming the run in which it had.
+
+    After a deletion the next backup records that nothing is left. Restoring that would say "nothing to change" to
+    somebody who has just lost a customer.
+    """
+    past = past_of(vault, source, entry, moment)
+    if past.tables:
+        return past
+    last = past.run - 1  # an empty manifest is written by the first run that found nothing any more
+    again = f"outlast restore {entry.tenant.label or entry.tenant.key} --at run:{last}"
+    raise Refused(
+        f"tenant {entry.tenant} had no rows left at {moment}: they were gone before run {past.run}",
+        hint=f"Take the last run that has them: {again}" if last else "See its moments: outlast history",
+        code="nothing-left",
+    )
