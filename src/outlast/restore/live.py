@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from outlast.core.table import Table
 from outlast.core.tenant import ORPHAN, RESERVED, TenantKey
 from outlast.restore.difference import Layout, Piece
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session
+from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.sweep import Block, sweep
 from outlast.vault.chunk import Chunk, Chunker, table_root
 
@@ -54,7 +56,10 @@ def read_chunks(connection: Session, catalog: Catalog, table: Table, tenant: Ten
 def runs_of(connection: Session, catalog: Catalog, table: Table, tenants: Sequence[TenantKey]) -> Iterator[Block]:
     """The rows of one table of several tenants, tenant by tenant, in the caller's transaction."""
     known = [tenant for tenant in tenants if tenant not in RESERVED]
-    return sweep(connection, catalog, table, known, orphans=ORPHAN in tenants)
+    try:
+        yield from sweep(connection, catalog, table, known, orphans=ORPHAN in tenants)
+    except psycopg.Error as error:  # a connection that is lost while the COPY is being asked for
+        raise explain(error, f"read table {table.name}") from error
 
 
 def chunks_of(blocks: Iterable[tuple[bytes, int]], table: Table) -> Iterator[Chunk]:
