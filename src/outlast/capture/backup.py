@@ -32,6 +32,7 @@ from outlast.core.moment import Moment
 from outlast.core.table import Column, Ownership, OwnershipKind, Table, TableName
 from outlast.core.tenant import ORPHAN, RESERVED, SCHEMA, SHARED, Tenant, TenantKey
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
+from outlast.sources.postgres.check import unreadable
 from outlast.sources.postgres.dump import dump_schema
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.session import Target
@@ -133,7 +134,8 @@ class _Backup:
         refuse_errors(catalog.notices)
         reading = Reading.of(catalog, snapshot.moment)
         workers = self._start_workers(catalog)
-        dump = self._stack.enter_context(_dumping(place.target, catalog, snapshot.name))
+        hidden = unreadable(snapshot.session, catalog.tables)
+        dump = self._stack.enter_context(_dumping(place.target, snapshot.name, hidden))
         tenants = read_tenants(snapshot.session, catalog)
         census = self._take_census(snapshot, catalog, tenants, reading)
         context = RunContext(place.source, index.run + 1, snapshot.moment)
@@ -349,11 +351,10 @@ def find_tenant(tenants: Mapping[TenantKey, Tenant], name: str) -> TenantKey:
 
 
 @contextmanager
-def _dumping(target: Target, catalog: Catalog, snapshot: str) -> Iterator[Future[dict[str, bytes]]]:
-    """The schema, dumped by pg_dump while rows are read."""
-    ignored = [table.name for table in catalog.tables if not deciding.is_swept(table)]
+def _dumping(target: Target, snapshot: str, hidden: Sequence[TableName]) -> Iterator[Future[dict[str, bytes]]]:
+    """The schema, dumped by pg_dump while rows are read; without tables that this role may not read."""
     with ThreadPoolExecutor(1, "schema") as pool:
-        yield pool.submit(dump_schema, target, snapshot, ignored)
+        yield pool.submit(dump_schema, target, snapshot, hidden)
 
 
 def _section(name: str) -> Table:

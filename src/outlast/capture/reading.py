@@ -15,25 +15,31 @@ TRANSACTIONS_MAX = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where and when a census was taken. `first` and `next_` are the snapshot's 64-bit xmin and xmax."""
+    """Where and when a census was taken. `first` and `next_` are the snapshot's 64-bit xmin and xmax.
+
+    Neither transactions nor the log may have gone back since: a volume that was put back to an earlier state hands out
+    the same numbers again. One that went back and then past where it was cannot be told from inside; `--full` is for it.
+    """
 
     cluster: str
     first: int
     next_: int
+    position: int  # bytes of the log
 
     @classmethod
     def of(cls, catalog: Catalog, moment: Moment) -> Reading:
         first, next_, _ = moment.snapshot.split(":")
         cluster = f"{catalog.system_identifier}/{catalog.timeline}/{catalog.database_oid}"
-        return cls(cluster, int(first), int(next_))
+        return cls(cluster, int(first), int(next_), moment.high.value)
 
     def to_json(self) -> dict[str, Any]:
-        return {"cluster": self.cluster, "first": self.first, "next": self.next_}
+        return {"cluster": self.cluster, "first": self.first, "next": self.next_, "position": self.position}
 
     def continues(self, about: Mapping[str, Any]) -> bool:
         """Whether what was seen then can be compared with what is seen now."""
         return (
             about.get("cluster") == self.cluster
             and about["next"] <= self.next_
+            and about["position"] <= self.position
             and self.next_ - about["first"] < TRANSACTIONS_MAX
         )
