@@ -18,7 +18,8 @@ class Reading:
     """Where and when a census was taken. `first` and `next_` are the snapshot's 64-bit xmin and xmax.
 
     Neither transactions nor the log may have gone back since: a volume that was put back to an earlier state hands out
-    the same numbers again. One that went back and then past where it was cannot be told from inside; `--full` is for it.
+    the same numbers again. One that went back, and then past where it was, cannot be told from inside: that takes
+    `--full`.
     """
 
     cluster: str
