@@ -123,7 +123,7 @@ def plan_forget(
     mark = _mark(source, now, MarkKind.FORGET, prefix=prefix, runs=fresh, not_before=now + max(grace, GRACE_MIN))
     lines = [
         f"forget {_count(len(fresh), 'run')}{whose}: {_ranges(fresh)}",
-        f"until {mark.not_before:%Y-%m-%d %H:%M} UTC it can be taken back; then `outlast prune` deletes what is left over",
+        f"until {mark.not_before:%Y-%m-%d %H:%M} UTC it can be taken back; after that, `outlast prune` deletes",
     ]
     return _plan(RetentionKind.FORGET, ledger, now, (mark,) if fresh else (), lines if fresh else ["nothing to forget"])
 
