@@ -66,13 +66,15 @@ class Column:
 class Step:
     """One hop of an ownership path: `columns` of this table reference `to_columns` of `to`.
 
-    `only` is set where `to` is an inheritance parent: a foreign key never points at its children.
+    `only` is set where `to` is an inheritance parent: a foreign key never points at its children. A foreign key's own
+    operators are needed where equal is not the same text (citext).
     """
 
     columns: tuple[str, ...]
     to: TableName
     to_columns: tuple[str, ...]
     only: bool = False
+    operators: tuple[str, ...] = ()  # `schema.operator` by which each pair is equal; none: pg_catalog's =
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,3 +168,15 @@ def test_worker_processes_give_the_same_vault_as_one_process(shop: Shop, monkeyp
     all_as_live(shop)
     monkeypatch.undo()
     assert shop.back_up(BackupOptions(jobs=1, full=True)).written == 0
+
+
+def test_a_foreign_key_is_followed_by_its_own_operator(shop: Shop) -> None:
+    """Keys that are equal without being the same text (citext) lead to the tenant, not to the orphans."""
+    shop.execute(
+        "CREATE EXTENSION citext;"
+        "CREATE TABLE site (host citext PRIMARY KEY, account_id bigint NOT NULL REFERENCES account);"
+        "CREATE TABLE page (id int PRIMARY KEY, host citext NOT NULL REFERENCES site);"
+        "INSERT INTO site VALUES ('Example.org', 2); INSERT INTO page VALUES (1, 'EXAMPLE.ORG')"
+    )
+    assert shop.back_up().orphan_rows == 0
+    assert shop.rows("2", "public.page") == [b"1\tEXAMPLE.ORG"]

@@ -293,9 +293,10 @@ def _read_foreign_keys(
         if index.btree and index.predicate is None and index.column_names:
             leading[index.table_oid].append(index.column_names)
     keys = []
-    for name, table, own, parent, theirs, deferrable, deferred, validated, enforced, full, on_delete, period in _rows(
-        connection, "catalog_foreign_keys"
-    ):
+    for row in _rows(connection, "catalog_foreign_keys"):
+        name, table, own, parent, theirs, deferrable, deferred, validated, enforced, full, on_delete, period, equal = (
+            row
+        )
         if table not in names or parent not in names:
             continue
         keys.append(
@@ -314,6 +315,7 @@ def _read_foreign_keys(
                 nullable=any((table, column) not in not_null for column in own),
                 indexed=any(set(index[: len(own)]) == set(own) for index in leading[table]),
                 period=period,
+                operators=tuple(equal),
             )
         )
     return tuple(keys)

@@ -343,7 +343,8 @@ class _Resolution:
         if graph.exact or name == graph.tenant_table:
             return Ownership(OwnershipKind.OWNED, (), column, entry.reason)
         parent = graph.subjects[graph.tenant_table]
-        step = Step((column,), parent.name, (graph.tenant_key,), parent.only)
+        keys = [key for key in graph.keys_of(name) if (key.columns, key.references) == ((column,), parent.name)]
+        step = _along(graph, keys[0]) if keys else Step((column,), parent.name, (graph.tenant_key,), parent.only)
         return Ownership(OwnershipKind.OWNED, (step,), graph.tenant_key, entry.reason)
 
     def _unlisted(self, subject: Subject) -> Ownership:
@@ -400,9 +401,7 @@ def _step(graph: Graph, subject: Subject, entry: Classification) -> Step:
     ]
     targets = {key.references for key in keys}
     if len(targets) == 1:
-        return Step(
-            keys[0].columns, keys[0].references, keys[0].referenced_columns, graph.subjects[keys[0].references].only
-        )
+        return _along(graph, keys[0])
     columns = ", ".join(entry.columns)
     if len(targets) > 1:
         choices = " or ".join(f'"owned through {columns} to {target}"' for target in sorted(targets))
@@ -422,6 +421,12 @@ def _step(graph: Graph, subject: Subject, entry: Classification) -> Step:
             hint="The parent must be another table whose primary key has as many columns.",
         )
     return Step(entry.columns, parent.name, parent.primary_key, parent.only)
+
+
+def _along(graph: Graph, key: ForeignKey) -> Step:
+    """The step that a foreign key makes."""
+    only = graph.subjects[key.references].only
+    return Step(key.columns, key.references, key.referenced_columns, only, key.operators)
 
 
 # Tables without a path -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from outlast.core.tenant import TenantKey
 
 _ORDERED_BY_BYTES = ("text", "character varying", "name")
 _INTEGERS = ("smallint", "integer", "bigint")
+_EQUAL_OPERATOR = "pg_catalog.="
 _EQUAL = sql.SQL("{} OPERATOR(pg_catalog.=) {}")
 _BYTE_ORDER = sql.SQL('{} COLLATE "C"')
 
@@ -34,6 +35,12 @@ def select_list(table: Table) -> sql.Composed:
     return sql.SQL(", ").join([column(one.name) for one in table.columns])
 
 
+def _equal(left: sql.Composable, operator: str, right: sql.Composable) -> sql.Composed:
+    schema, _, symbol = operator.rpartition(".")
+    # An operator's name is made of symbols only, and comes from the catalog: there is nothing in it to quote.
+    return sql.SQL("{} OPERATOR({}.{}) {}").format(left, sql.Identifier(schema), sql.SQL(symbol), right)
+
+
 def _source(table: Table) -> sql.Composed:
     """FROM clause: the table, and a LEFT JOIN for each step of its ownership path."""
     only = sql.SQL("ONLY ") if table.only else sql.SQL("")
@@ -41,10 +48,11 @@ def _source(table: Table) -> sql.Composed:
     here = "t"
     for number, step in enumerate(table.ownership.path, start=1):
         there = f"p{number}"
+        operators = step.operators or (_EQUAL_OPERATOR,) * len(step.columns)
         matches = sql.SQL(" AND ").join(
             [
-                _EQUAL.format(sql.Identifier(here, ours), sql.Identifier(there, theirs))
-                for ours, theirs in zip(step.columns, step.to_columns, strict=True)
+                _equal(sql.Identifier(here, ours), operator, sql.Identifier(there, theirs))
+                for ours, operator, theirs in zip(step.columns, operators, step.to_columns, strict=True)
             ]
         )
         only = sql.SQL("ONLY ") if step.only else sql.SQL("")

@@ -27,6 +27,7 @@ class ForeignKey:
     on_delete: str = "a"  # pg_constraint.confdeltype: a no action, r restrict, c cascade, n set null, d set default
     nullable: bool = False  # any of `columns` may be NULL
     indexed: bool = False  # an index of the referencing table starts with `columns`
+    operators: tuple[str, ...] = ()  # `schema.operator` by which each pair of columns is equal
     period: bool = False  # PostgreSQL 18: the last column is a PERIOD, matched by overlap and not by equality
 
 

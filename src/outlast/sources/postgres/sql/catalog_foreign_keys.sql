@@ -14,7 +14,10 @@ SELECT k.conname,
        coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::boolean, true),
        k.confmatchtype = 'f',
        k.confdeltype::text,
-       coalesce((pg_catalog.to_jsonb(k) ->> 'conperiod')::boolean, false)
+       coalesce((pg_catalog.to_jsonb(k) ->> 'conperiod')::boolean, false),
+       ARRAY (SELECT n.nspname || '.' || o.oprname FROM pg_catalog.unnest(k.conpfeqop) WITH ORDINALITY AS u (oid, n)
+                JOIN pg_catalog.pg_operator AS o ON o.oid = u.oid
+                JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace ORDER BY u.n)
   FROM pg_catalog.pg_constraint AS k
   JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
   JOIN pg_catalog.pg_class AS p ON p.oid = k.confrelid
