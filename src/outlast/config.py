@@ -113,9 +113,10 @@ class SourceSettings(Section):
 
 
 class RetentionSettings(Section):
-    grace_days: int = Field(default=7, ge=0, description="Days between marking something and sweeping it away.")
-    keep_days: int = Field(default=30, ge=1, description="`prune` keeps every run younger than this.")
-    keep_runs: int = Field(default=7, ge=1, description="`prune` keeps at least this many of the newest runs.")
+    grace_days: int = Field(default=7, ge=1, description="Days between marking something and deleting it.")
+    keep_days: int = Field(
+        default=30, ge=1, description="`prune` keeps every run younger than this, and always the newest."
+    )
 
 
 class StatusSettings(Section):
@@ -349,7 +350,7 @@ tenant_table = {tenant_table}
 {tables}
 
 [retention]
-grace_days = 7   # between marking something and sweeping it away
+grace_days = 7   # between marking something and deleting it
 keep_days = 30   # `outlast prune` keeps every run younger than this
 
 [status]

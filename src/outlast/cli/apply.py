@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli import retaining
 from outlast.cli.opening import Invocation
 from outlast.cli.restore import carry_out
 from outlast.core.errors import ExitCode, NotFoundError, Refused, UsageError
@@ -27,6 +28,9 @@ def apply(
     shown, that tenant is refused (exit code 3) and nothing of it is changed.
     """
     invocation = Invocation.of(context)
+    retention = retaining.kept(invocation, plan)
+    if retention is not None:
+        return retaining.finish(invocation, retention, execute=True)
     shown = find_plan(invocation, plan)
     if shown.kind != "restore":
         raise Refused(f"cannot apply plan {shown.id}: it is a plan to {shown.kind}")
