@@ -210,8 +210,8 @@ class _Backup:
         self, census: Census, tenants: Mapping[TenantKey, Tenant], reading: Reading, index: RunIndex
     ) -> Decision:
         trusted = not self._options.full and reading.continues(self._records.about("current"))
-        remembered = deciding.remember(self._records.all(), trusted=trusted)
-        pending = deciding.remember(self._records.pending(), trusted=True)
+        remembered = deciding.remember(self._records.all(), index.erased, trusted=trusted)
+        pending = deciding.remember(self._records.pending(), index.erased, trusted=True)
         return deciding.decide(
             census,
             tenants,

@@ -44,11 +44,13 @@ class Remembered:
         return set(self.seen) == set(runs) and not self.to_read(runs)
 
 
-def remember(records: Iterable[TenantRecord], *, trusted: bool) -> dict[TenantKey, Remembered]:
+def remember(records: Iterable[TenantRecord], erased: frozenset[str], *, trusted: bool) -> dict[TenantKey, Remembered]:
+    """What is known of each tenant. One whose key was destroyed is not known: should it still be in the database, it
+    is a new tenant, under a new key."""
     return {
         record.tenant.key: Remembered(record.prefix, record.recipient, record.tenant.label, record.seen, trusted)
         for record in records
-        if record.tenant.key != SCHEMA
+        if record.tenant.key != SCHEMA and record.recipient not in erased
     }
 
 

@@ -100,7 +100,10 @@ def capture_part(spec: PartSpec, report: Report, store: Store | None = None) -> 
 def _draft(task: TenantTask, records: Records, packer: Packer) -> TenantDraft:
     recipient = task.recipient or packer.new_key(task.tenant, task.prefix)
     read: dict[str, list[Piece]] = {table: [] for table in task.read}
-    return TenantDraft(task.tenant, task.prefix, recipient, records.get(task.tenant.key), task.seen, read)
+    previous = records.get(task.tenant.key)
+    if previous is not None and previous.recipient != recipient:
+        previous = None  # erased since: nothing that is sealed to the destroyed key may be pointed to
+    return TenantDraft(task.tenant, task.prefix, recipient, previous, task.seen, read)
 
 
 def _read_table(

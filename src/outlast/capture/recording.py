@@ -57,7 +57,7 @@ def encode_run(
     if full:
         heads = {**index.heads, **heads}
         recipients = {**index.recipients, **recipients}
-        names = _all_names(records)
+        names = [name for name in _all_names(records) if name[0] in heads]
     run = RunRecord(
         source=context.source,
         run=context.run,

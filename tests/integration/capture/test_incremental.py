@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from outlast.capture.backup import BackupOptions
 from outlast.core.errors import NotFoundError, Refused
 from outlast.sources.postgres.catalog import OwnershipSettings
+from outlast.vault.retention import execute, plan_erase
 from tests.integration.capture.conftest import Shop
 
 TASKS_OF = "SELECT t.* FROM task t JOIN project p ON p.id = t.project_id WHERE p.account_id = {} ORDER BY t.id"
@@ -180,3 +183,40 @@ def test_a_foreign_key_is_followed_by_its_own_operator(shop: Shop) -> None:
     )
     assert shop.back_up().orphan_rows == 0
     assert shop.rows("2", "public.page") == [b"1\tEXAMPLE.ORG"]
+
+
+def test_an_erased_tenant_that_is_still_in_the_database_gets_a_new_key(shop: Shop) -> None:
+    """Nothing new is sealed to a destroyed key, and nothing old is pointed to: the next backup starts afresh for it."""
+    shop.back_up()
+    vault = shop.vault()
+    entry = vault.find_tenant("main", "tenant-3")
+    now = datetime.now(UTC)
+    for moment in (now, now + timedelta(days=30)):
+        plan = plan_erase(vault, "main", entry, now=moment, grace=timedelta(days=7))
+        execute(vault, plan, shop.keys.signer)
+    result = shop.back_up()
+    again = shop.vault().find_tenant("main", "tenant-3")
+    assert again.recipient != entry.recipient
+    assert (result.written, result.rows_read) == (1, 1 + 10 + 500)
+    all_as_live(shop)
+
+
+def test_an_erased_tenant_that_is_gone_from_the_database_stays_gone(shop: Shop) -> None:
+    """Its name is in no later run record, full ones included."""
+    shop.back_up()
+    vault = shop.vault()
+    entry = vault.find_tenant("main", "tenant-3")
+    now = datetime.now(UTC)
+    for moment in (now, now + timedelta(days=30)):
+        execute(vault, plan_erase(vault, "main", entry, now=moment, grace=timedelta(days=7)), shop.keys.signer)
+    shop.execute(
+        "DELETE FROM task USING project p WHERE p.id = project_id AND p.account_id = 3;"
+        "DELETE FROM project WHERE account_id = 3; DELETE FROM account WHERE id = 3;"
+        "UPDATE project SET title = 'all of them'"
+    )
+    shop.back_up()
+    with pytest.raises(NotFoundError):
+        shop.vault().find_tenant("main", "tenant-3")
+    record = shop.vault().resolve("main")
+    assert record.full
+    assert entry.prefix not in record.heads
