@@ -23,28 +23,32 @@ def objects(project: Outlast) -> set[str]:
     return {str(path.relative_to(vault)) for path in vault.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    "command",
-    [("forget", "1"), ("hold", "tenant-1"), ("hold", "--run", "1-2"), ("hold", "--all"), ("erase", "tenant-1")],
-)
-def test_a_plan_changes_nothing_until_it_is_applied(project: Outlast, command: tuple[str, ...]) -> None:
+def test_a_plan_changes_nothing_until_it_is_applied(project: Outlast) -> None:
     """The plan is shown with its id; `apply` carries it out, and a second time it is refused."""
-    before = objects(project)
-    plan = project.done("--json", *command).json
-    assert plan["executed"] is False
-    assert objects(project) == before
-    assert f"outlast apply {plan['kind']}-" in project.done(*command).stdout
-    assert project.done("--json", "apply", plan["plan"]).json["executed"] is True
-    (mark,) = objects(project) - before
-    assert "/marks/" in mark
-    again = project("apply", plan["plan"])
-    assert again.exit_code == 3
-    assert "marks have changed" in again.stderr
+    commands = (
+        ("forget", "1"),
+        ("erase", "tenant-1"),
+        ("hold", "tenant-1"),
+        ("hold", "--run", "1-2"),
+        ("hold", "--all"),
+    )
+    for command in commands:
+        before = objects(project)
+        plan = project.done("--json", *command).json
+        assert plan["executed"] is False
+        assert objects(project) == before
+        assert f"outlast apply {plan['kind']}-" in project.done(*command).stdout
+        assert project.done("--json", "apply", plan["plan"]).json["executed"] is True
+        (mark,) = objects(project) - before
+        assert "/marks/" in mark
+        again = project("apply", plan["plan"])
+        assert again.exit_code == 3
+        assert "marks have changed" in again.stderr
     project.done("verify")
 
 
 def test_nothing_is_deleted_within_the_grace_period(project: Outlast) -> None:
-    """A forgotten run, and a tenant marked for erasure, are all there until their time is over, and can be taken back."""
+    """A forgotten run and a tenant marked for erasure are there until their time is over, and can be taken back."""
     before = objects(project)
     project.done("forget", "1-2", "--execute")
     project.done("erase", "tenant-2", "--execute")
@@ -77,18 +81,10 @@ def test_the_newest_run_stays(project: Outlast) -> None:
     assert "newest" in refused.stderr
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("forget", "9"),
-        ("forget", "soon"),
-        ("hold", "--release", "7"),
-        ("hold", "tenant-1", "--all"),
-        ("erase", "nobody"),
-    ],
-)
-def test_what_does_not_exist(project: Outlast, command: tuple[str, ...]) -> None:
+def test_what_does_not_exist(project: Outlast) -> None:
     """A run, mark or tenant that is not there is wrong usage."""
-    result = project(*command)
-    assert result.exit_code == 2
-    assert "Hint: " in result.stderr
+    commands = (("forget", "9"), ("forget", "soon"), ("hold", "--release", "7"), ("erase", "nobody"))
+    for command in (*commands, ("hold", "tenant-1", "--all")):
+        result = project(*command)
+        assert result.exit_code == 2, str(result)
+        assert "Hint: " in result.stderr
