@@ -116,8 +116,10 @@ def carry_out(
         errors = job.errors
     reached = any(one.state in (TenantState.DONE, TenantState.RIGHT) for one in outcomes)
     applied = datetime.now(UTC) if executed and reached else None
+    again = plan.executed and not any(one.state is TenantState.DONE for one in outcomes)
     plan = replace(plan, tenants=outcomes, shape=shape, applied=applied or plan.applied)
-    put_plan(invocation.state, plan.id, plan.to_bytes())
+    if not again:  # applied a second time, with nothing left to do: the record of what it did stays
+        put_plan(invocation.state, plan.id, plan.to_bytes())
     if executed:
         _run_hook(invocation, plan)
     return show(invocation, plan, errors)
