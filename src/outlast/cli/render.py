@@ -78,11 +78,12 @@ def summary(effect: Effect, *, done: bool = False) -> str:
 
 
 def effect_table(
-    effect: Effect, tenants: Mapping[TenantKey, Tenant], *, done: bool = False
+    effect: Effect, tenants: Mapping[TenantKey, Tenant], *, done: bool = False, summarize: bool = True
 ) -> Callable[[Console], None]:
-    """An effect by tenant, table and operation, its summary line last. Pass the result to `Output.finish`.
+    """An effect by tenant, table and operation. Pass the result to `Output.finish`.
 
-    Over EFFECT_LINES_MAX lines it is cut with the number of what is left out; --json always has all of it.
+    Its summary line is last, unless the caller has one of its own. Over EFFECT_LINES_MAX lines it is cut with the
+    number of what is left out; --json always has all of it.
     """
 
     def show(console: Console) -> None:
@@ -98,7 +99,8 @@ def effect_table(
             console.print(table_of(("tenant", "table", "operation", "rows", "columns or keys"), rows, right=(3,)))
         if len(lines) > EFFECT_LINES_MAX:
             console.print(f"… and {len(lines) - EFFECT_LINES_MAX:,} more lines (--json shows all of them).")
-        console.print(summary(effect, done=done))
+        if summarize:
+            console.print(summary(effect, done=done))
 
     return show
 

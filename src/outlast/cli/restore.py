@@ -227,7 +227,7 @@ def _reasons(plan: Plan) -> str:
 def _print(console: Console, plan: Plan) -> None:
     if not plan.executed or plan.count(TenantState.DONE):
         tenants = {one.tenant.key: one.tenant for one in plan.tenants}
-        effect_table(plan.effect, tenants, done=plan.executed)(console)
+        effect_table(plan.effect, tenants, done=plan.executed, summarize=False)(console)
     if len(plan.tenants) <= _TENANTS_SHOWN_MAX:
         rows = [(str(one.tenant), one.state.value, one.root[:12], f"{one.seconds:.2f} s") for one in plan.tenants]
         console.print(table_of(("tenant", "state", "root", "time"), rows, right=(3,)))
@@ -249,7 +249,8 @@ def _print(console: Console, plan: Plan) -> None:
 def _last_line(plan: Plan) -> str:
     if plan.executed:
         done, right = plan.count(TenantState.DONE), plan.count(TenantState.RIGHT)
-        parts = [f"{count(done, 'tenant')} restored to {plan.moment} (run {plan.run})"] if done else []
+        rows = count(plan.effect.total(Operation.INSERT), "row")
+        parts = [f"{rows} of {count(done, 'tenant')} restored to {plan.moment} (run {plan.run})"] if done else []
         parts += [f"{count(right, 'tenant')} had nothing missing"] if right else []
         return f"Plan {plan.id}: {', '.join(parts) or 'nothing was changed'}."
     effect = plan.effect

@@ -109,15 +109,23 @@ def _start(connection: Session, statement: bytes, table: Table) -> None:
     pgconn = connection.pgconn
     if pgconn.transaction_status not in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.IDLE):
         raise BugError(f"cannot read table {table.name}: the connection is busy or its transaction has failed")
-    pgconn.send_query(statement)
+    doing = f"read table {table.name}"
+    try:
+        pgconn.send_query(statement)
+        result = _result(pgconn)
+    except psycopg.Error as error:
+        raise explain(error, doing) from error
+    if result is None or result.status != pq.ExecStatus.COPY_OUT:
+        failed = psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no answer")
+        while _result(pgconn):
+            pass
+        raise explain(failed, doing) from failed
+
+
+def _result(pgconn: pq.abc.PGconn) -> pq.abc.PGresult | None:
     while pgconn.is_busy():
         _wait(pgconn)
-    result = pgconn.get_result()
-    if result is None or result.status != pq.ExecStatus.COPY_OUT:
-        error = psycopg.errors.error_from_result(result) if result else psycopg.OperationalError("no answer")
-        while pgconn.get_result():
-            pass
-        raise explain(error, f"read table {table.name}") from error
+    return pgconn.get_result()
 
 
 def _wait(pgconn: pq.abc.PGconn) -> None:
@@ -129,7 +137,7 @@ def _wait(pgconn: pq.abc.PGconn) -> None:
 def _finish(connection: Session, table: Table) -> None:
     pgconn = connection.pgconn
     failed: psycopg.Error | None = None
-    while (result := pgconn.get_result()) is not None:
+    while (result := _result(pgconn)) is not None:
         if result.status == pq.ExecStatus.FATAL_ERROR:
             failed = psycopg.errors.error_from_result(result)
     if failed is not None:
