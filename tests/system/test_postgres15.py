@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.sources.postgres.session import Session
+from tests.commands import Outlast
 from tests.integration.test_fidelity import check_every_type
+from tests.integration.test_fidelity_pipeline import check_restore_of_every_type
 from tests.integration.test_schema_shapes import check_ownership, check_sweep
+from tests.property.test_exactness import check_exactness
 from tests.property.test_rows import AGAINST_A_SERVER, check_order, ordering_session
 from tests.servers import Server
 from tests.worlds import World
@@ -52,3 +55,16 @@ def test_rows_come_whole_and_by_tenant(seed: int, debian_database: str) -> None:
     world.create(debian_database)
     check_ownership(world, debian_database)
     check_sweep(world, debian_database)
+
+
+def test_every_type_survives_a_restore(debian_database: str, outlast: Outlast) -> None:
+    """The catalogue of types, xml included, through backup and restore."""
+    check_restore_of_every_type(debian_database, outlast)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_everybody_is_as_before(seed: int, debian_server: Server, debian_database: str, outlast: Outlast) -> None:
+    """Random worlds, destroyed and restored under a workload, on 15 and under ICU collation."""
+    with debian_server.copies() as twin_of:
+        world = World.random(5000 + seed, version=15)
+        check_exactness(world, seed, debian_database, outlast, twin_of, partly=seed == 2)
