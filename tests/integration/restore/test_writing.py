@@ -144,6 +144,25 @@ def test_a_trigger_that_only_watches(
     assert outcome.notes
 
 
+def test_a_trigger_finds_what_it_names_without_a_schema(
+    victim: tuple[str, psycopg.Connection, dict[str, Past]], unprivileged: str
+) -> None:
+    """A trigger's function sees the search path that the database gives its own sessions, deferred ones too."""
+    _, connection, pasts = victim
+    connection.execute(
+        b"CREATE TABLE audit (note text);"
+        b"CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS"
+        b" $$ BEGIN INSERT INTO audit VALUES (TG_NAME); RETURN NULL; END $$;"
+        b"CREATE TRIGGER watch AFTER INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION watch();"
+        b"CREATE CONSTRAINT TRIGGER later AFTER INSERT ON accounts DEFERRABLE INITIALLY DEFERRED"
+        b" FOR EACH ROW EXECUTE FUNCTION watch();"
+    )
+    connection.execute(f"GRANT INSERT ON audit TO {ROLE}".encode())
+    (outcome,) = execute(unprivileged, SETTINGS, pasts)
+    assert (outcome.state, outcome.exact) == (TenantState.DONE, True), outcome
+    assert {note for (note,) in connection.execute("SELECT note FROM audit")} == {"watch", "later"}
+
+
 def test_row_level_security_never_hides_rows(
     victim: tuple[str, psycopg.Connection, dict[str, Past]], unprivileged: str
 ) -> None:

@@ -133,6 +133,9 @@ def write_staged(connection: Session, catalog: Catalog, stage: Stage, facts: Wri
     proven here, and the rows they point at locked until the transaction ends. Raises psycopg's errors as they are: the
     caller has to tell a conflict from a passing fault.
     """
+    # Triggers and checks that fire are the application's: their functions may name things without a schema. What we say
+    # ourselves names everything in full, so the path changes nothing for us.
+    connection.execute(b"SET LOCAL search_path TO DEFAULT")
     staged = stage.rows
     tables = {table.name: table for table in catalog.tables}
     quiet_now = False
@@ -148,6 +151,7 @@ def write_staged(connection: Session, catalog: Catalog, stage: Stage, facts: Wri
         if key.table in staged and key.table not in facts.loud and key.enforced:
             _prove(connection, key, stage, facts, tables[key.references])
     connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
+    connection.execute(b"SET LOCAL search_path TO ''")
 
 
 def _set_quiet(connection: Session, *, quiet: bool) -> None:
