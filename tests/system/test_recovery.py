@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from outlast.vault.keys import write_secret
+from outlast.vault.signature import NAMESPACE_RUN, Signer, verify
 from tests.commands import Outlast
 from tests.projects import Project
 from tests.servers import Server
@@ -136,7 +138,7 @@ def test_an_earlier_run_comes_back(project: Project, empty_database: str, tmp_pa
 
 
 def test_what_was_changed_is_not_restored(project: Project, empty_database: str, tmp_path: Path) -> None:
-    """A changed run record, a flipped byte in the packs, or another signer stops the script before anything is loaded."""
+    """A changed run record, a flipped byte in the packs, or another signer stops it before anything is loaded."""
     record = sorted((project.vault_folder / "main" / "runs").iterdir())[-1]
     original = record.read_bytes()
     record.chmod(0o644)
@@ -153,3 +155,19 @@ def test_what_was_changed_is_not_restored(project: Project, empty_database: str,
     with psycopg.connect(empty_database) as connection:
         found = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
     assert found == (0,)
+
+
+def test_signatures_of_ssh_keygen_are_ours_too(tmp_path: Path) -> None:
+    """What ssh-keygen signs with the vault's key passes here, byte for byte as if we had signed it."""
+    signer = Signer.generate()
+    key, message = tmp_path / "signing.key", tmp_path / "message"
+    write_secret(key, signer.private)
+    message.write_bytes(b"a message\n")
+    subprocess.run(
+        ["ssh-keygen", "-q", "-Y", "sign", "-f", str(key), "-n", NAMESPACE_RUN, str(message)],
+        check=True,
+        capture_output=True,
+    )
+    armored = (tmp_path / "message.sig").read_bytes()
+    verify((signer.public,), NAMESPACE_RUN, b"a message\n", armored, "a message")
+    assert armored == signer.sign(NAMESPACE_RUN, b"a message\n")

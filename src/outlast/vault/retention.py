@@ -242,8 +242,11 @@ def execute(vault: Vault, plan: RetentionPlan, signer: Signer) -> Ledger:
             code="stale",
         )
     ledger = write_marks(vault.store, ledger, plan.marks, signer)
+    records = [path for path in plan.deletes if "/runs/" in path]
+    for path in records:  # in their order: see Sweep.paths
+        vault.store.delete(path)
     with ThreadPoolExecutor(_DELETES_AT_ONCE, "delete") as pool:
-        for _ in pool.map(vault.store.delete, plan.deletes):
+        for _ in pool.map(vault.store.delete, plan.deletes[len(records) :]):
             pass
     vault.forget_cached(plan.source)
     return ledger

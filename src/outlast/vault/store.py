@@ -273,9 +273,9 @@ def _raise(error: Exception, doing: str, path: str, url: str) -> NoReturn:
     what = f"cannot {doing} {path or 'objects'} in the vault {url}"
     if isinstance(error, exceptions.AlreadyExistsError | FileExistsError):
         raise AlreadyExistsError(f"{what}: it exists already") from error
-    if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
-        raise ObjectMissingError(f"{what}: it is not there") from error
     text = f"{error} (os error {error.errno})" if isinstance(error, OSError) else str(error)
+    if isinstance(error, FileNotFoundError | exceptions.NotFoundError) and "NoSuchBucket" not in text:
+        raise ObjectMissingError(f"{what}: it is not there") from error
     for words, kind, why, hint in _FAILURES:
         if any(word in text for word in words):
             raise kind(f"{what}: {why}", hint=hint) from None
@@ -295,6 +295,12 @@ _FAILURES: tuple[tuple[tuple[str, ...], type[OutlastError], str, str], ...] = (
     (("Disk quota exceeded", "os error 122"), VaultError, "the quota is used up", "Raise it; nothing is lost."),
     (("Read-only file system", "os error 30"), VaultError, "it is read-only", "Mount it writable for a backup."),
     (("Permission denied", "os error 13", "AccessDenied", "403 Forbidden"), VaultError, "access was denied", _ACCESS),
+    (
+        ("Requested range was invalid", "InvalidRange", "416 Range Not Satisfiable"),
+        CorruptionError,
+        "it ends early",
+        "Its bytes are not those that were written; `outlast verify` lists all damage.",
+    ),
     (("NoSuchBucket",), VaultError, "there is no such bucket", "Create it, or correct the vault's URL."),
     (
         ("InvalidAccessKeyId", "SignatureDoesNotMatch", "401 Unauthorized"),

@@ -63,7 +63,14 @@ def find_sweep(vault: Vault, source: str, ledger: Ledger, *, now: datetime, grac
         if kind is not None:
             kinds[kind].append(item.path)
             sizes[item.path] = item.size_bytes
-    return Sweep(**{kind: tuple(sorted(paths)) for kind, paths in kinds.items()}, size_bytes=sum(sizes.values()))
+    return Sweep(
+        # The newest first: what is left of a chain, should this be interrupted, still has the full record it builds on.
+        records=tuple(sorted(kinds["records"], reverse=True)),
+        packs=tuple(sorted(kinds["packs"])),
+        keys=tuple(sorted(kinds["keys"])),
+        leftovers=tuple(sorted(kinds["leftovers"])),
+        size_bytes=sum(sizes.values()),
+    )
 
 
 def _records(vault: Vault, source: str, found: list[_Run]) -> Iterator[RunRecord]:
