@@ -188,7 +188,7 @@ def run(arguments: list[str]) -> int:
             return _interrupted(output)
         if hasattr(error, "format_message"):
             return output.fail(_usage(error))
-        return output.fail(_bug(error, arguments))
+        return output.fail(_of_the_system(error, arguments) or _bug(error, arguments))
 
 
 def app_command() -> Any:
@@ -240,9 +240,31 @@ def _interrupted(output: Output) -> ExitCode:
     return ExitCode.INTERRUPTED
 
 
+def _of_the_system(error: Exception, arguments: list[str]) -> OutlastError | None:
+    """A fault of this machine or of the connection that no command told better. None: it is a bug."""
+    doing = f"finish `outlast {_command(arguments)}`"
+    if isinstance(error, OSError) and error.strerror:
+        place = f" ({error.filename})" if error.filename else ""
+        return OutlastError(
+            f"cannot {doing}: {error.strerror}{place}",
+            hint="Nothing is left half done; set that right, and run the same command again.",
+            code="system",
+        )
+    psycopg = sys.modules.get("psycopg")  # not imported: no error of its
+    if psycopg is not None and isinstance(error, psycopg.OperationalError):
+        from outlast.sources.postgres.session import explain
+
+        return explain(error, doing)
+    return None
+
+
+def _command(arguments: list[str]) -> str:
+    return next(iter(arguments[_count_globals(arguments) :]), "")
+
+
 def _bug(error: Exception, arguments: list[str]) -> OutlastError:
     """A one-line error, and a report in a file: the traceback, without the values that went through it."""
-    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    command = _command(arguments)
     lines = [f"outlast {__version__}, python {sys.version.split()[0]}, command: {command}\n"]
     # An error's own text may carry a row (a driver's message does), so it is kept only where it can name nothing but
     # code; of the others the type and where it was raised.

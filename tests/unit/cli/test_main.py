@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import json
 
+import psycopg
 import pytest
 
 from outlast.cli import main as command_line
@@ -107,3 +109,18 @@ def test_a_bug_is_told_and_its_report_has_no_values(
     text = report.read_text()
     assert "test_main.py" in text
     assert "a row of a customer" not in text + captured.err + captured.out
+
+
+def test_a_fault_of_the_machine_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A full disk that no command foresaw is told as what it is."""
+    raising(OSError(errno.ENOSPC, "No space left on device", "/var/spool/x"), monkeypatch)
+    assert run(["--config", "f", "status"]) == ExitCode.FAILED
+    said = capsys.readouterr().err
+    assert said.startswith("Error: cannot finish `outlast status`: No space left on device (/var/spool/x)\nHint: ")
+
+
+def test_a_lost_connection_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A connection that breaks where no command foresaw it is a passing fault."""
+    raising(psycopg.OperationalError("consuming input failed"), monkeypatch)
+    assert run(["status", "--json"]) == ExitCode.FAILED
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "transient"
