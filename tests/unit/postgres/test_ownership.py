@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from outlast.core.errors import UsageError
 from outlast.core.table import Column, Ownership, OwnershipKind, TableName
 from outlast.sources.postgres.classification import Classification
-from outlast.sources.postgres.ownership import Graph, Subject, derive, resolve, wording
+from outlast.sources.postgres.graph import Graph, Subject
+from outlast.sources.postgres.ownership import derive, resolve, wording
 from outlast.sources.postgres.schema import ForeignKey
 
 

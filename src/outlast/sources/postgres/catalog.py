@@ -18,7 +18,8 @@ from outlast.core.table import Ownership, Table, TableName
 from outlast.sources.postgres import notices
 from outlast.sources.postgres.classification import Classification
 from outlast.sources.postgres.facts import Facts, Relation, read_facts
-from outlast.sources.postgres.ownership import Graph, Subject, derive, resolve
+from outlast.sources.postgres.graph import Graph, Subject
+from outlast.sources.postgres.ownership import derive, resolve
 from outlast.sources.postgres.schema import Catalog, UniqueIndex
 from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.signature import Storage, signature
@@ -154,7 +155,17 @@ def _graph(facts: Facts, tenant: Relation, key: str) -> Graph:
         columns = {column.name: column.public for column in facts.live_columns(relation.oid)}
         primary = next((index.column_names for index in facts.indexes_of(relation.oid) if index.primary), ())
         subjects[relation.name] = Subject(
-            relation.name, columns, primary, relation.only, relation.extension, relation.extension_config
+            relation.name,
+            columns,
+            primary,
+            relation.only,
+            relation.extension,
+            relation.extension_config,
+            tuple(
+                index.column_names
+                for index in facts.indexes_of(relation.oid)
+                if index.unique and index.predicate is None and index.column_names
+            ),
         )
     column = facts.column(tenant.oid, key)
     exact = facts.base_type(column.type_oid) in _EXACT_TYPES and not column.loose_collation

@@ -7,73 +7,25 @@ is never a guess about data: what the schema alone does not decide stays undecid
 from __future__ import annotations
 
 import difflib
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from outlast.core.errors import UsageError
-from outlast.core.table import Column, Ownership, OwnershipKind, Step, TableName
+from outlast.core.table import Ownership, OwnershipKind, Step, TableName
 from outlast.sources.postgres.bookkeeping import known
 from outlast.sources.postgres.classification import Classification
+from outlast.sources.postgres.graph import Graph, Subject
+from outlast.sources.postgres.paths import Cost, along, cheapest, cost_of, costs_of_paths, is_sure, through
 from outlast.sources.postgres.schema import Catalog, ForeignKey
 
-Cost = tuple[int, int]  # steps that may be broken, steps
 Classified = dict[TableName, Classification]
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A table as ownership sees it: all its columns (generated ones too), and whose it is."""
-
-    name: TableName
-    columns: Mapping[str, Column]
-    primary_key: tuple[str, ...] = ()
-    only: bool = False
-    extension: str | None = None
-    extension_config: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """The tenant table and everything that may lead to it.
-
-    `exact` is False where two different texts of the tenant key can be equal (citext, numeric, a collation that
-    ignores case): then a tenant's name is read from the tenant table, never from the column that points at it.
-    """
-
-    tenant_table: TableName
-    tenant_key: str
-    tenant_key_type: str
-    subjects: Mapping[TableName, Subject]
-    foreign_keys: tuple[ForeignKey, ...]
-    exact: bool = True
-    outgoing: Mapping[TableName, tuple[ForeignKey, ...]] = field(init=False)
-    referenced: frozenset[TableName] = field(init=False)
-    bound: frozenset[tuple[TableName, str]] = field(init=False)  # columns of any foreign key, to their own table too
-
-    def __post_init__(self) -> None:
-        outgoing: dict[TableName, list[ForeignKey]] = {}
-        for key in self.foreign_keys:
-            both_known = key.table in self.subjects and key.references in self.subjects
-            # A reference to itself is no path: it ends where it began. A PERIOD is matched by overlap, not equality.
-            if both_known and key.table != key.references and not key.period:
-                outgoing.setdefault(key.table, []).append(key)
-        object.__setattr__(self, "outgoing", {table: tuple(keys) for table, keys in outgoing.items()})
-        referenced = frozenset(key.references for keys in outgoing.values() for key in keys)
-        object.__setattr__(self, "referenced", referenced)
-        bound = frozenset((key.table, column) for key in self.foreign_keys for column in key.columns)
-        object.__setattr__(self, "bound", bound)
-
-    def keys_of(self, table: TableName) -> tuple[ForeignKey, ...]:
-        return self.outgoing.get(table, ())
 
 
 def derive(graph: Graph) -> Classified:
     """A proposal for every table, with its reason."""
     proposals: Classified = {}
     columns = _tenant_columns(graph)
-    costs = _costs(graph, {graph.tenant_table, *columns})
+    costs = costs_of_paths(graph, {graph.tenant_table, *columns})
     for name, subject in graph.subjects.items():
         if name == graph.tenant_table:
             reason = "the tenant table"
@@ -84,8 +36,22 @@ def derive(graph: Graph) -> Classified:
         elif name in columns:
             proposals[name] = _by_column(graph, subject, columns[name], costs)
         elif name in costs:
-            proposals[name] = _by_path(graph, subject, costs)
+            proposals[name] = _by_path(graph, cheapest(graph, name, costs))
     return _without_path(graph, proposals)
+
+
+def tied(graph: Graph) -> dict[TableName, tuple[ForeignKey, ...]]:
+    """The tables that only a tie between sure paths leaves undecided, nearest to the tenant first; and the ties."""
+    columns = _tenant_columns(graph)
+    costs = costs_of_paths(graph, {graph.tenant_table, *columns})
+    found = {}
+    for name in sorted(costs, key=lambda name: (costs[name], name)):
+        subject = graph.subjects[name]
+        if costs[name] > (0, 0) and (subject.extension is None or subject.extension_config):
+            keys = cheapest(graph, name, costs)
+            if len(keys) > 1 and costs[name][0] == 0 and all(is_sure(key) for key in keys):
+                found[name] = tuple(keys)
+    return found
 
 
 def propose(catalog: Catalog) -> dict[str, str]:
@@ -214,7 +180,7 @@ def _by_column(
         reason = f"several columns hold a tenant's key: {', '.join(columns)}; write {' or '.join(written)}"
         return Classification(OwnershipKind.UNDECIDED, reason=reason)
     column = columns[0]
-    rivals = [key for key in graph.keys_of(subject.name) if column not in key.columns and _cost_of(key, costs)[0] == 0]
+    rivals = [key for key in graph.keys_of(subject.name) if column not in key.columns and cost_of(key, costs)[0] == 0]
     if (
         not subject.columns[column].not_null
         and column not in _conventional_names(graph, _pointing_columns(graph))
@@ -227,73 +193,16 @@ def _by_column(
     return Classification(OwnershipKind.OWNED, (column,), reason=f"{column} holds the tenant's key{null}")
 
 
-# Paths of foreign keys -------------------------------------------------------------------------------------------
+def _by_path(graph: Graph, best: Sequence[ForeignKey]) -> Classification:
+    return through(graph, best[0]) if len(best) == 1 else undecided(graph, best, "can disagree")
 
 
-def _costs(graph: Graph, roots: Iterable[TableName]) -> dict[TableName, Cost]:
-    """The cheapest path from each table to one that has the tenant's key: first the fewest steps that may be broken."""
-    incoming: dict[TableName, list[ForeignKey]] = {}
-    for keys in graph.outgoing.values():
-        for key in keys:
-            incoming.setdefault(key.references, []).append(key)
-    settled: dict[TableName, Cost] = {}
-    queue: list[tuple[Cost, TableName]] = [((0, 0), root) for root in sorted(roots)]
-    while queue:
-        cost, table = heapq.heappop(queue)
-        if table in settled:
-            continue
-        settled[table] = cost
-        for key in incoming.get(table, ()):
-            if key.table not in settled:
-                heapq.heappush(queue, (_further(key, cost), key.table))
-    return settled
-
-
-def _further(key: ForeignKey, cost: Cost) -> Cost:
-    return cost[0] + int(_breakable(key)), cost[1] + 1
-
-
-def _breakable(key: ForeignKey) -> bool:
-    return key.nullable or not key.enforced
-
-
-def _cost_of(key: ForeignKey, costs: Mapping[TableName, Cost]) -> Cost:
-    return _further(key, costs[key.references]) if key.references in costs else (10**6, 10**6)
-
-
-def _by_path(graph: Graph, subject: Subject, costs: Mapping[TableName, Cost]) -> Classification:
-    best = _distinct([key for key in graph.keys_of(subject.name) if _cost_of(key, costs) == costs[subject.name]])
-    if len(best) > 1:
-        # A row whose whole primary key is its parent's is that parent's extension, whatever else it points at.
-        identifying = [key for key in best if subject.primary_key and set(key.columns) == set(subject.primary_key)]
-        best = identifying if len(identifying) == 1 else best
-    if len(best) > 1:
-        paths = ", ".join(f"{', '.join(key.columns)} to {key.references}" for key in best)
-        written = " or ".join(f'"{_through(graph, key)}"' for key in best)
-        reason = f'its paths to a tenant can disagree ({paths}); write {written}, "shared" or "ignored"'
-        return Classification(OwnershipKind.UNDECIDED, reason=reason)
-    return _through(graph, best[0])
-
-
-def _through(graph: Graph, key: ForeignKey) -> Classification:
-    parents = {other.references for other in graph.keys_of(key.table) if set(other.columns) == set(key.columns)}
-    to = key.references if len(parents) > 1 else None
-    null = "; it may be NULL" if key.nullable else ""
-    reason = f"{', '.join(key.columns)} leads to {key.references}{null}"
-    return Classification(OwnershipKind.OWNED, key.columns, through=True, to=to, reason=reason)
-
-
-def _distinct(keys: list[ForeignKey]) -> list[ForeignKey]:
-    """Keys that can lead to different rows: one whose pairs contain another's to the same table adds nothing."""
-
-    def pairs(key: ForeignKey) -> set[tuple[str, str]]:
-        return set(zip(key.columns, key.referenced_columns, strict=True))
-
-    kept: list[ForeignKey] = []
-    for key in sorted(keys, key=lambda key: len(key.columns)):
-        if not any(other.references == key.references and pairs(other) <= pairs(key) for other in kept):
-            kept.append(key)
-    return kept
+def undecided(graph: Graph, keys: Sequence[ForeignKey], found: str) -> Classification:
+    """What is said where several paths are of equal right; `found` is what is known of them."""
+    paths = ", ".join(f"{', '.join(key.columns)} to {key.references}" for key in keys)
+    written = " or ".join(f'"{through(graph, key)}"' for key in keys)
+    reason = f'its paths to a tenant {found} ({paths}); write {written}, "shared" or "ignored"'
+    return Classification(OwnershipKind.UNDECIDED, reason=reason)
 
 
 # From classifications to ownership -------------------------------------------------------------------------------
@@ -344,7 +253,7 @@ class _Resolution:
             return Ownership(OwnershipKind.OWNED, (), column, entry.reason)
         parent = graph.subjects[graph.tenant_table]
         keys = [key for key in graph.keys_of(name) if (key.columns, key.references) == ((column,), parent.name)]
-        step = _along(graph, keys[0]) if keys else Step((column,), parent.name, (graph.tenant_key,), parent.only)
+        step = along(graph, keys[0]) if keys else Step((column,), parent.name, (graph.tenant_key,), parent.only)
         return Ownership(OwnershipKind.OWNED, (step,), graph.tenant_key, entry.reason)
 
     def _unlisted(self, subject: Subject) -> Ownership:
@@ -401,7 +310,7 @@ def _step(graph: Graph, subject: Subject, entry: Classification) -> Step:
     ]
     targets = {key.references for key in keys}
     if len(targets) == 1:
-        return _along(graph, keys[0])
+        return along(graph, keys[0])
     columns = ", ".join(entry.columns)
     if len(targets) > 1:
         choices = " or ".join(f'"owned through {columns} to {target}"' for target in sorted(targets))
@@ -421,12 +330,6 @@ def _step(graph: Graph, subject: Subject, entry: Classification) -> Step:
             hint="The parent must be another table whose primary key has as many columns.",
         )
     return Step(entry.columns, parent.name, parent.primary_key, parent.only)
-
-
-def _along(graph: Graph, key: ForeignKey) -> Step:
-    """The step that a foreign key makes."""
-    only = graph.subjects[key.references].only
-    return Step(key.columns, key.references, key.referenced_columns, only, key.operators)
 
 
 # Tables without a path -------------------------------------------------------------------------------------------
