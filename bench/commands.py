@@ -38,6 +38,7 @@ def run(command: Sequence[str], folder: Path, *, environment: dict[str, str] | N
         text = out.read()
         if process.returncode != 0:
             raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}\n{text}\n{err.read()}")
+    print(f"{seconds:8.2f} s  {' '.join(command)[:100]}", file=sys.stderr)
     return Done(seconds, usage.ru_maxrss * 1024, json.loads(text) if text.startswith("{") else {})
 
 

@@ -93,6 +93,13 @@ class FaultyStore:
     def url(self) -> str:
         return str(self._inner.url)
 
+    @property
+    def is_remote(self) -> bool:
+        return bool(self._inner.is_remote)
+
+    def flush(self) -> None:
+        self._do("flush", "", self._inner.flush)
+
     def get(self, path: str) -> bytes:
         return self._do("get", path, lambda: self._inner.get(path))  # type: ignore[no-any-return]
 

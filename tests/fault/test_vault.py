@@ -26,13 +26,6 @@ LATER = NOW + GRACE + timedelta(hours=1)
 HOW = [(lasting, when) for lasting in (False, True) for when in When]
 
 
-class _Flushing(FaultyStore):
-    """Fails in `flush` too."""
-
-    def flush(self) -> None:
-        self._do("flush", "", self._inner.flush)
-
-
 def _faults(lasting: bool, when: When, step: int = 1) -> Iterator[Fault]:
     """At the 1st, 2nd … operation, until one does not strike any more."""
     for at in count(1, step):
@@ -47,7 +40,7 @@ def _again(writer: VaultWriter, origin: Path, place: Path, fault: Fault) -> Vaul
     shutil.copytree(origin, place)
     again = copy(writer)
     again.manifests = dict(writer.manifests)
-    again.store = _Flushing(open_store(str(place)), fault, TransientError)
+    again.store = FaultyStore(open_store(str(place)), fault, TransientError)
     return again
 
 

@@ -24,7 +24,7 @@ from outlast.capture.part import PartSpec, Progress, capture_part
 from outlast.capture.putting import Written, putting
 from outlast.capture.reading import Reading
 from outlast.capture.recording import EncodedRun, RunSummary, encode_run
-from outlast.capture.records import Records, TenantRecord, recover
+from outlast.capture.records import Records, recover
 from outlast.capture.spool import Spool
 from outlast.capture.workers import Workers
 from outlast.core.errors import NotFoundError, Refused, UsageError
@@ -258,7 +258,7 @@ class _Backup:
                 table = str(_section(name).name)
                 packer.take(draft, table, chunker.add(text, text.count(b"\n")))
                 packer.take(draft, table, chunker.finish())
-            record = packer.finish(draft, tables)
+            record = packer.finish(draft, {str(table.name): table for table in tables})
             create.settle()
             self._heard(create.written)
         self._records.add_pending([record])
@@ -302,15 +302,13 @@ class _Backup:
         for part in parts:
             capture_part(part, self._heard, self._place.store)
 
-    def _heard(self, message: Progress | Written | list[TenantRecord]) -> None:
+    def _heard(self, message: Progress | Written) -> None:
         if isinstance(message, Progress):
             self._rows_read += message.rows
             self._watcher.advance(message.rows)
-        elif isinstance(message, Written):
+        else:
             self._objects += message.objects
             self._size_bytes += message.size_bytes
-        else:
-            self._records.add_pending(message)
 
     def _scope(self, tenants: Mapping[TenantKey, Tenant]) -> tuple[str, ...] | None:
         if self._options.tenants is None:

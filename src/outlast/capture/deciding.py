@@ -93,6 +93,7 @@ def decide(
                 before.recipient if before else recipients.get(prefix),
                 seen={name: run.digest for name, run in runs.items()},
                 read=before.to_read(runs) if before else {name: run.rows for name, run in runs.items()},
+                remembered=before is not None,
             )
         )
     return Decision(tuple(tasks), relabelled, frozenset(resumed))

@@ -27,6 +27,7 @@ from outlast.vault.keys import WriterKeys
 from outlast.vault.store import Store, open_store
 
 _RECORDS_AT_ONCE = 200
+_PROGRESS_ROWS = 20_000
 _BULK_SHARE_MIN = 0.2
 
 
@@ -39,6 +40,7 @@ class TenantTask:
     recipient: str | None  # None for a tenant that has no key yet
     seen: dict[str, bytes]
     read: dict[str, int]
+    remembered: bool  # whether this host has a record of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +61,33 @@ class PartSpec:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
+    """Rows read since the last one was told."""
+
     rows: int
-    size_bytes: int
-    table: str | None
 
 
-Report = Callable[[Progress | Written | list[TenantRecord]], None]
+Report = Callable[[Progress | Written], None]
+
+
+class _Batched:
+    """Tells of progress now and then: a message a block would cost as much as reading it."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._rows = 0
+
+    def add(self, rows: int) -> None:
+        self._rows += rows
+        if self._rows >= _PROGRESS_ROWS:
+            self.send()
+
+    def send(self) -> None:
+        self._report(Progress(self._rows))
+        self._rows = 0
 
 
 def capture_part(spec: PartSpec, report: Report, store: Store | None = None) -> None:
-    """Read the part's tenants and write what changed. Calls `report` with progress and with finished records.
+    """Read the part's tenants and write what changed. Finished records are noted as pending, progress is reported.
 
     Raises an OutlastError; what was put by then lies in the vault unreferenced, and does no harm.
     """
@@ -82,25 +101,28 @@ def capture_part(spec: PartSpec, report: Report, store: Store | None = None) -> 
         records = Records(state, spec.context.source)
         packer = Packer(spec.context, spec.keys, spool, create)
         drafts = {task.tenant.key: _draft(task, records, packer) for task in spec.tasks}
+        progress = _Batched(report)
         for table in spec.tables:
-            _read_table(session, spec, table, drafts, packer, report)
+            _read_table(session, spec, table, drafts, packer, progress)
+        progress.send()
         session.close()  # the snapshot is not held open while packs are put
+        by_name = {str(table.name): table for table in spec.tables}
         done: list[TenantRecord] = []
         for task in spec.tasks:
-            done.append(packer.finish(drafts.pop(task.tenant.key), spec.tables))
+            done.append(packer.finish(drafts.pop(task.tenant.key), by_name))
             if len(done) >= _RECORDS_AT_ONCE:
                 create.settle()
-                report(done)
+                records.add_pending(done)
                 done = []
         create.settle()
-        report(done)
+        records.add_pending(done)
         report(create.written)
 
 
 def _draft(task: TenantTask, records: Records, packer: Packer) -> TenantDraft:
     recipient = task.recipient or packer.new_key(task.tenant, task.prefix)
     read: dict[str, list[Piece]] = {table: [] for table in task.read}
-    previous = records.get(task.tenant.key)
+    previous = records.get(task.tenant.key) if task.remembered else None
     if previous is not None and previous.recipient != recipient:
         previous = None  # erased since: nothing that is sealed to the destroyed key may be pointed to
     return TenantDraft(task.tenant, task.prefix, recipient, previous, task.seen, read)
@@ -112,7 +134,7 @@ def _read_table(
     table: Table,
     drafts: dict[TenantKey, TenantDraft],
     packer: Packer,
-    report: Report,
+    progress: _Batched,
 ) -> None:
     name = str(table.name)
     expected = {task.tenant.key: task.read[name] for task in spec.tasks if task.read.get(name)}
@@ -131,7 +153,7 @@ def _read_table(
             read[current] = 0
         packer.take(drafts[current], name, chunker.add(block.data, block.rows))
         read[current] += block.rows
-        report(Progress(block.rows, len(block.data), name))
+        progress.add(block.rows)
     if current is not None:
         packer.take(drafts[current], name, chunker.finish())
     if read != expected:

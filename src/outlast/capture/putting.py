@@ -1,4 +1,7 @@
-"""Several objects on their way into the vault at once, and the certainty that all have arrived."""
+"""Several objects on their way into the vault at once, and the certainty that all have arrived.
+
+Into a folder they go one by one: handing a small file to another thread costs four times what writing it does.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +38,16 @@ class Putter:
         self.written = Written(0, 0)
 
     def __call__(self, path: str, data: bytes) -> None:
+        self.written = Written(self.written.objects + 1, self.written.size_bytes + len(data))
+        if not self._store.is_remote:
+            self._put(path, data)
+            return
         while self._underway and (
             len(self._underway) >= 2 * _AT_ONCE or sum(self._underway.values()) + len(data) > _BYTES_MAX
         ):
             done, _ = wait(self._underway, return_when=FIRST_COMPLETED)
             self._collect(done)
         self._underway[self._pool.submit(self._put, path, data)] = len(data)
-        self.written = Written(self.written.objects + 1, self.written.size_bytes + len(data))
 
     def settle(self) -> None:
         while self._underway:

@@ -31,12 +31,13 @@ class TenantRecord:
     prefix: str
     recipient: str
     head: Head
-    stored: bytes  # the manifest, in which every chunk names its pack; parsed only where it is needed
+    stored: bytes  # the manifest as it was sealed; parsed only where it is needed
     seen: Mapping[str, bytes]
 
     @property
     def manifest(self) -> Manifest:
-        return Manifest.from_bytes(self.stored)
+        """With every chunk naming its pack, so that a later manifest can point to it."""
+        return Manifest.from_bytes(self.stored).placed(self.head.pack)
 
     def to_bytes(self) -> bytes:
         fields = {

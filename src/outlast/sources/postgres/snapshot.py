@@ -16,7 +16,7 @@ from outlast.core.moment import Lsn, Moment
 from outlast.sources.postgres.session import Session, Target, connect, explain
 from outlast.sources.postgres.statements import statement
 
-_WORK_MEM = "64MB"
+_WORK_MEM = "128MB"
 _FLUSH_POLL_S = 0.05
 
 
