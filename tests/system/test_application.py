@@ -24,6 +24,35 @@ ORGANIZERS = ("acme-events", "bravo-shows", "charlie-fairs", "delta-meetups")
 OF_THE_FRAMEWORK = ("django_migrations", "django_content_type", "auth_permission")
 
 
+# Of 155 tables, what neither the schema nor its rows decide: no link table is among them.
+LEFT_OPEN = {
+    f"public.{name}"
+    for name in (
+        # no path to a tenant: the application's users and staff, and what belongs to the installation
+        "otp_static_statictoken",
+        "otp_totp_totpdevice",
+        "pretixapi_apicall",
+        "pretixapi_oauthapplication",
+        "pretixbase_eventlock",
+        "pretixbase_exchangerate",
+        "pretixbase_globalsettingsobject_settingsstore",
+        "pretixbase_historicpassword",
+        "pretixbase_staffsessionauditlog",
+        "pretixbase_u2fdevice",
+        "pretixbase_userknownloginsource",
+        "pretixbase_webauthndevice",
+        "pretixhelpers_thumbnail",
+        "stripe_registeredapplepaydomain",
+        # two paths, each of which may be NULL
+        "badges_badgeitem",
+        "pretixbase_invoiceaddress",
+        # two organizers by design: who issued a gift card and who accepts it
+        "pretixbase_giftcardacceptance",
+        "pretixbase_giftcardtransaction",
+    )
+}
+
+
 @pytest.fixture(scope="module")
 def migrated(debian_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pretix = applications.install(ROOT)
@@ -52,6 +81,8 @@ def test_an_organizer_comes_back(application: str, outlast: Outlast) -> None:
         project = Project(outlast, application)
         project.init(f"public.{applications.Pretix.tenant_table}", applications.Pretix.tenant_label)
         _decide(project)
+        codes = {notice["code"] for notice in project.json("check")["notices"]}
+        assert not codes & {"across-tenants", "paths-not-compared"}
         project.backup()
         assert filler.destroy(ORGANIZERS[1]) > 500
     assert contents(application) != before
@@ -68,5 +99,5 @@ def _decide(project: Project) -> None:
             continue
         offered = re.search(r'write "(owned (?:by|through) [^"A-Z]+)"', match[2])
         decided[match[1]] = offered[1] if offered else "shared"
-    assert 0 < len(decided) < 60
+    assert set(decided) == LEFT_OPEN
     project.classify(decided)

@@ -33,7 +33,8 @@ def check(
 ) -> ExitCode:
     """Say what is protected, what is not, and what this server and role cannot do.
 
-    Reads the catalog, the role's privileges and the server's settings, and opens the vault. Changes nothing. An error
+    Reads the catalog, the role's privileges and the server's settings, and opens the vault. Counts the rows that point
+    across tenants (30 seconds a table, 1 minute in all; what there was no time for is named). Changes nothing. An error
     is what would stop a backup, a warning says which promise is weaker and why.
 
     Exit codes: 0 backups can run; 1 the database or vault could not be reached; 4 something stops a backup.

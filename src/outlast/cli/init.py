@@ -46,7 +46,8 @@ def init(
     """Write outlast.toml, make the vault and its keys, and propose whose each table is.
 
     Reads the database's catalog and changes nothing in it. Every table is proposed as owned by a tenant, shared or
-    ignored, with the reason beside it, for a person to read. What cannot be decided is left open, named, and stops
+    ignored, with the reason beside it, for a person to read. Where several paths lead to a tenant, its rows are asked
+    whether they agree (30 seconds a table, 5 minutes in all). What cannot be decided is left open, named, and stops
     backups until it is. A file that is already there is never overwritten.
 
     The recovery key is written to outlast-recovery.key: it alone can open the vault when this machine is gone. Take it
@@ -55,7 +56,10 @@ def init(
     Exit codes: 0 done; 1 database or vault could not be reached; 2 wrong URL or table; 3 refused: outlast.toml or the
     vault is there already.
     """
+    from psycopg import IsolationLevel
+
     from outlast import config
+    from outlast.sources.postgres.agreement import INIT_LIMIT_S, Asker
     from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
     from outlast.sources.postgres.grants import print_grants as grants
     from outlast.sources.postgres.session import Target, connect
@@ -66,7 +70,9 @@ def init(
         _refuse_existing(path)
     target = Target(url)
     with connect(target, role="init") as session:
-        catalog = read_catalog(session, OwnershipSettings(tenant_table, tenant_label, None, tenant_key))
+        session.isolation_level = IsolationLevel.REPEATABLE_READ
+        settings = OwnershipSettings(tenant_table, tenant_label, None, tenant_key)
+        catalog = read_catalog(session, settings, Asker(session, INIT_LIMIT_S))
     if print_grants:
         text = grants(catalog)
         return invocation.output.finish({"sql": text}, text)

@@ -23,6 +23,7 @@ from outlast.sources.postgres.ownership import derive, resolve
 from outlast.sources.postgres.schema import Catalog, UniqueIndex
 from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.signature import Storage, signature
+from outlast.sources.postgres.ties import Ask, settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ class OwnershipSettings:
     tenant_key: str | None = None
 
 
-def read_catalog(connection: Session, settings: OwnershipSettings) -> Catalog:
+def read_catalog(connection: Session, settings: OwnershipSettings, ask: Ask | None = None) -> Catalog:
     """Read and classify the database that `connection` is in, inside its transaction.
 
+    Where the proposal is taken, `ask` lets the data settle ties between paths (agreement.py); else they stay open.
     Raises UsageError where the settings name what does not exist, SourceError where the catalog cannot be read. A table
     that is not decided is no error here: it is a notice of level "error", and stops a backup.
     """
@@ -46,17 +48,18 @@ def read_catalog(connection: Session, settings: OwnershipSettings) -> Catalog:
         facts = read_facts(connection)
     except psycopg.Error as error:
         raise explain(error, "read the catalog") from error
-    return classify(facts, settings)
+    return classify(facts, settings, ask)
 
 
-def classify(facts: Facts, settings: OwnershipSettings) -> Catalog:
-    """The catalog out of what was read. Pure, apart from the random part of a signature that promises nothing."""
+def classify(facts: Facts, settings: OwnershipSettings, ask: Ask | None = None) -> Catalog:
+    """The catalog out of what was read. Pure, apart from `ask` and the random part of a signature that promises
+    nothing."""
     tenant = _tenant_relation(facts, settings)
     key = _tenant_key(facts, tenant, settings)
     _check_label(facts, tenant, settings)
     graph = _graph(facts, tenant, key)
     if settings.tables is None:
-        classified = derive(graph)
+        classified = derive(graph) if ask is None else settle(graph, ask)
         absent: tuple[str, ...] = ()
     else:
         classified, absent = _listed(graph, settings.tables)

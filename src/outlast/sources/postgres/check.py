@@ -16,6 +16,7 @@ import psycopg
 
 from outlast.core.errors import OutlastError
 from outlast.core.table import OwnershipKind, Table, TableName
+from outlast.sources.postgres.agreement import CHECK_LIMIT_S, Asker, of_agreement
 from outlast.sources.postgres.pooling import is_pooled
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.server import find_program
@@ -44,15 +45,18 @@ def check(
     *,
     programs: Path | None = None,
     clock: Callable[[], float] = time.time,
+    limit_s: float = CHECK_LIMIT_S,
 ) -> tuple[Notice, ...]:
     """Every notice for this database and role, the catalog's own included, errors first. `clock` gives seconds since
-    1970; `programs` is a folder with pg_dump. Raises SourceError where the catalog cannot be read."""
+    1970; `programs` is a folder with pg_dump; `limit_s` is for comparing the paths of rows, which alone reads tables.
+    Raises SourceError where the catalog cannot be read."""
     try:
         found = [
             *catalog.notices,
             *_of_privileges(connection, catalog),
             *_of_server(connection, clock),
             *_of_dump(connection, programs),
+            *of_agreement(Asker(connection, limit_s), catalog),
         ]
     except psycopg.Error as error:
         raise explain(error, "check the server") from error

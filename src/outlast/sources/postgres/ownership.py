@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from outlast.core.errors import UsageError
 from outlast.core.table import Ownership, OwnershipKind, Step, TableName
@@ -40,18 +41,27 @@ def derive(graph: Graph) -> Classified:
     return _without_path(graph, proposals)
 
 
-def tied(graph: Graph) -> dict[TableName, tuple[ForeignKey, ...]]:
-    """The tables that only a tie between sure paths leaves undecided, nearest to the tenant first; and the ties."""
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """A table that nothing but a tie between sure paths leaves undecided: the keys that they begin with."""
+
+    table: TableName
+    steps: int
+    keys: tuple[ForeignKey, ...]
+
+
+def tied(graph: Graph) -> tuple[Tie, ...]:
+    """Every such table, nearest to the tenant first: what a tie's paths lead through stands before it."""
     columns = _tenant_columns(graph)
     costs = costs_of_paths(graph, {graph.tenant_table, *columns})
-    found = {}
-    for name in sorted(costs, key=lambda name: (costs[name], name)):
+    found = []
+    for name, (breakable_steps, steps) in costs.items():
         subject = graph.subjects[name]
-        if costs[name] > (0, 0) and (subject.extension is None or subject.extension_config):
+        if steps and not breakable_steps and (subject.extension is None or subject.extension_config):
             keys = cheapest(graph, name, costs)
-            if len(keys) > 1 and costs[name][0] == 0 and all(is_sure(key) for key in keys):
-                found[name] = tuple(keys)
-    return found
+            if len(keys) > 1 and all(is_sure(key) for key in keys):
+                found.append(Tie(name, steps, tuple(keys)))
+    return tuple(sorted(found, key=lambda tie: (tie.steps, tie.table)))
 
 
 def propose(catalog: Catalog) -> dict[str, str]:

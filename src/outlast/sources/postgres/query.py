@@ -6,13 +6,13 @@ that COPY sends. A tenant filter is never put under a COLLATE, or its index woul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
 from outlast.core.errors import BugError
 from outlast.core.row import KeyKind
-from outlast.core.table import Column, OwnershipKind, Table, TableName
+from outlast.core.table import Column, OwnershipKind, Step, Table, TableName
 from outlast.core.tenant import TenantKey
 
 _ORDERED_BY_BYTES = ("text", "character varying", "name")
@@ -41,26 +41,35 @@ def _equal(left: sql.Composable, operator: str, right: sql.Composable) -> sql.Co
     return sql.SQL("{} OPERATOR({}.{}) {}").format(left, sql.Identifier(schema), sql.SQL(symbol), right)
 
 
-def _source(table: Table) -> sql.Composed:
-    """FROM clause: the table, and a LEFT JOIN for each step of its ownership path."""
-    only = sql.SQL("ONLY ") if table.only else sql.SQL("")
-    parts: list[sql.Composable] = [sql.SQL("FROM {}{} AS t").format(only, identifier(table.name))]
-    here = "t"
-    for number, step in enumerate(table.ownership.path, start=1):
-        there = f"p{number}"
-        operators = step.operators or (_EQUAL_OPERATOR,) * len(step.columns)
-        matches = sql.SQL(" AND ").join(
-            [
-                _equal(sql.Identifier(here, ours), operator, sql.Identifier(there, theirs))
-                for ours, operator, theirs in zip(step.columns, operators, step.to_columns, strict=True)
-            ]
-        )
-        only = sql.SQL("ONLY ") if step.only else sql.SQL("")
-        parts.append(
-            sql.SQL("LEFT JOIN {}{} AS {} ON {}").format(only, identifier(step.to), sql.Identifier(there), matches)
-        )
-        here = there
+def source(name: TableName, paths: Mapping[str, Sequence[Step]], *, only: bool = False) -> sql.Composed:
+    """FROM clause: a table as `t`, and a LEFT JOIN for each step of each path: `p1`, `p2` … for the path called p."""
+    parts: list[sql.Composable] = [sql.SQL("FROM {}{} AS t").format(_only(only=only), identifier(name))]
+    for alias, path in paths.items():
+        here = "t"
+        for number, step in enumerate(path, start=1):
+            there = f"{alias}{number}"
+            operators = step.operators or (_EQUAL_OPERATOR,) * len(step.columns)
+            matches = sql.SQL(" AND ").join(
+                [
+                    _equal(sql.Identifier(here, ours), operator, sql.Identifier(there, theirs))
+                    for ours, operator, theirs in zip(step.columns, operators, step.to_columns, strict=True)
+                ]
+            )
+            parts.append(
+                sql.SQL("LEFT JOIN {}{} AS {} ON {}").format(
+                    _only(only=step.only), identifier(step.to), sql.Identifier(there), matches
+                )
+            )
+            here = there
     return sql.SQL(" ").join(parts)
+
+
+def _only(*, only: bool) -> sql.SQL:
+    return sql.SQL("ONLY ") if only else sql.SQL("")
+
+
+def _source(table: Table) -> sql.Composed:
+    return source(table.name, {"p": table.ownership.path}, only=table.only)
 
 
 def tenant_expression(table: Table) -> sql.Composed | None:
@@ -70,8 +79,13 @@ def tenant_expression(table: Table) -> sql.Composed | None:
         return None
     if ownership.tenant_column is None:
         raise BugError(f"table {table.name} is owned but has no tenant column")
-    here = f"p{len(ownership.path)}" if ownership.path else "t"
-    return sql.SQL("{}").format(sql.Identifier(here, ownership.tenant_column))
+    return owner("p", ownership.path, ownership.tenant_column)
+
+
+def owner(alias: str, path: Sequence[Step], tenant_column: str) -> sql.Composed:
+    """The tenant's key at the end of a path that `source` joined under this alias."""
+    here = f"{alias}{len(path)}" if path else "t"
+    return sql.SQL("{}").format(sql.Identifier(here, tenant_column))
 
 
 def _ordered(one: Column) -> list[sql.Composable]:
