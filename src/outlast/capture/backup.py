@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+import psycopg
+
 from outlast.capture import deciding
 from outlast.capture.census import Census, take_census
 from outlast.capture.deciding import Decision
@@ -35,7 +37,7 @@ from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.check import unreadable
 from outlast.sources.postgres.dump import dump_schema
 from outlast.sources.postgres.schema import Catalog, Notice
-from outlast.sources.postgres.session import Target
+from outlast.sources.postgres.session import Target, explain
 from outlast.sources.postgres.snapshot import Snapshot, await_flush, join_snapshot, open_snapshot
 from outlast.sources.postgres.tenants import read_tenants
 from outlast.state.local import LocalState, WriterLock
@@ -112,7 +114,10 @@ def backup(place: Place, options: BackupOptions | None = None, watcher: Watcher 
     they name; in all cases the vault's earlier backups are whole.
     """
     with WriterLock(place.state.directory, place.source), ExitStack() as stack:
-        return _Backup(place, options or BackupOptions(), watcher or Silent(), stack).run()
+        try:
+            return _Backup(place, options or BackupOptions(), watcher or Silent(), stack).run()
+        except psycopg.Error as error:  # the session was lost where nobody is asking it something in particular
+            raise explain(error, f"back up {place.target}") from error
 
 
 class _Backup:
@@ -144,11 +149,11 @@ class _Backup:
         self._capture(workers, snapshot, catalog, census, context, decision)
         self._write_schema(context, dump.result(), index)
         self._watcher.stage("recording", None)
-        flushed = await_flush(snapshot.session, snapshot.moment.high)
+        await_flush(snapshot.session, snapshot.moment.high, snapshot.taken_at)
         rows, orphans = sum(census.rows_by_table().values()), census.rows(ORPHAN)
         summary = RunSummary(started, catalog, rows, orphans, self._scope(tenants))
         run = encode_run(context, index, self._records, summary, place.keys)
-        self._commit(context, run, self._trusted(reading) if flushed else {})
+        self._commit(context, run, self._trusted(reading))
         return BackupResult(
             run=context.run,
             moment=context.moment,

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from outlast.capture.packing import Packer, Piece, RunContext, TenantDraft
 from outlast.capture.putting import Written, putting
 from outlast.capture.records import Records, TenantRecord
@@ -18,7 +20,7 @@ from outlast.core.row import key_of
 from outlast.core.table import OwnershipKind, Table
 from outlast.core.tenant import ORPHAN, Tenant, TenantKey
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session, Target
+from outlast.sources.postgres.session import Session, Target, explain
 from outlast.sources.postgres.snapshot import join_snapshot, read_in_bulk
 from outlast.sources.postgres.sweep import Block, sweep
 from outlast.state.local import LocalState
@@ -91,7 +93,13 @@ def capture_part(spec: PartSpec, report: Report, store: Store | None = None) -> 
 
     Raises an OutlastError; what was put by then lies in the vault unreferenced, and does no harm.
     """
-    store = store or open_store(spec.vault_url)
+    try:
+        _capture(spec, report, store or open_store(spec.vault_url))
+    except psycopg.Error as error:
+        raise explain(error, f"read {spec.target}") from error
+
+
+def _capture(spec: PartSpec, report: Report, store: Store) -> None:
     with (
         LocalState(spec.state_directory) as state,
         Spool(spec.state_directory) as spool,

@@ -7,6 +7,7 @@ not by the startup packet's `options`: connection poolers drop or refuse those. 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -21,6 +22,9 @@ from psycopg import conninfo
 
 from outlast.core.errors import OutlastError, Refused, SourceError, TransientError, UsageError
 from outlast.sources.postgres.pooling import refuse_transaction_pooling
+
+# psycopg notes errors that it ignores; without a handler they would reach the terminal beside our own word.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 VERSION_MIN = 150000
 VERSION_END = 190000
