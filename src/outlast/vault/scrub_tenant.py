@@ -60,8 +60,7 @@ class _Scrub:
         folder = self._folder
         yield from self._key_objects()
         refs: dict[str, set[ChunkRef]] = {}  # by the path of the pack
-        if self._vault.has_identity:
-            yield from self._manifests(refs)
+        yield from self._manifests(refs)
         heads = {folder.pack(span.head.pack): span.head for span in folder.spans}
         for path in sorted(folder.objects):
             if "/packs/" in path:
