@@ -37,9 +37,10 @@ class Reading:
         return {"cluster": self.cluster, "first": self.first, "next": self.next_, "position": self.position}
 
     def continues(self, about: Mapping[str, Any]) -> bool:
-        """Whether what was seen then can be compared with what is seen now."""
+        """Whether what was seen then can be compared with what is seen now; never where it does not say enough."""
         return (
-            about.get("cluster") == self.cluster
+            about.keys() >= {"cluster", "first", "next", "position"}
+            and about["cluster"] == self.cluster
             and about["next"] <= self.next_
             and about["position"] <= self.position
             and self.next_ - about["first"] < TRANSACTIONS_MAX

@@ -132,7 +132,7 @@ def recover(records: Records, run: int, record: str | None, vault: str, now: dat
     if pending and pending.get("record") == record and pending["run"] == run:
         records.promote(pending)
     elif pending and (
-        (pending["run"], pending["base"], pending["vault"]) != (run + 1, record, vault)
+        (pending["run"], pending.get("base"), pending.get("vault")) != (run + 1, record, vault)
         or now - datetime.fromisoformat(pending["started"]) > PENDING_AGE_MAX
     ):
         records.drop_pending()  # what had been put lies unreferenced, until `prune` sweeps it

@@ -217,7 +217,10 @@ def _records_before(store: Store, newest: RunRecord, signers: Sequence[str]) -> 
 
 
 def commit_run(store: Store, source: str, run: int, data: bytes) -> None:
-    """Make the run count. Everything it points to is durable first. Raises Refused where the number is taken."""
+    """Make the run count. Everything it points to is durable first; the record itself is when `create` returns.
+
+    Raises Refused where the number is taken.
+    """
     store.flush()
     path = run_path(source, run)
     try:
@@ -233,4 +236,3 @@ def commit_run(store: Store, source: str, run: int, data: bytes) -> None:
                 hint="One writer at a time: find the other host that backs up here. Nothing is lost; run it again.",
                 code="locked",
             ) from error
-    store.flush()
