@@ -53,7 +53,7 @@ PARALLEL_BYTES_MIN = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a backup reads and writes."""
+    """Where a backup reads and writes. `signers` are those whose earlier records are believed, if not ours alone."""
 
     source: str
     target: Target
@@ -61,6 +61,7 @@ class Place:
     store: Store
     keys: WriterKeys
     state: LocalState
+    signers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class _Backup:
 
     def run(self) -> BackupResult:
         began, started, place = time.monotonic(), datetime.now(UTC), self._place
-        index = load_index(place.store, place.source, place.keys.signers)
+        index = load_index(place.store, place.source, place.signers or place.keys.signers)
         vault = f"{place.store.url} {place.keys.signer.public}"
         recover(self._records, index.run, index.record, vault, started)
         snapshot = self._stack.enter_context(open_snapshot(place.target, "backup"))

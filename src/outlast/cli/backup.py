@@ -52,6 +52,7 @@ def backup(
         store,
         invocation.writer_keys,
         invocation.state,
+        invocation.pin.signers,
     )
     options = BackupOptions(
         jobs=jobs or invocation.config.source(source).jobs, full=full, tenants=tuple(tenant) if tenant else None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from outlast.capture import backup as module
 from outlast.capture import records
+from outlast.capture.backup import backup
 from outlast.capture.workers import Workers
 from outlast.core.errors import OutlastError, Refused, VaultError
 from outlast.state.local import LocalState, WriterLock
 from outlast.vault.run import commit_run
+from outlast.vault.signature import Signer
 from outlast.vault.store import Store
 from tests.integration.capture.conftest import Shop
 from tests.integration.capture.test_incremental import all_as_live
@@ -166,3 +169,15 @@ def test_what_an_interrupted_backup_put_long_ago_is_not_relied_on(shop: Shop, mo
     result = shop.back_up()
     assert result.rows_read == result.rows
     all_as_live(shop)
+
+
+def test_a_replaced_signing_key_goes_on_with_the_chain(shop: Shop) -> None:
+    """With both signers named, the new one's runs follow the old one's."""
+    shop.back_up()
+    old = shop.keys
+    shop.keys = replace(old, signer=Signer.generate())
+    with LocalState(shop.folder / "state") as state, pytest.raises(VaultError, match="signed by a key"):
+        backup(shop.place(state))
+    with LocalState(shop.folder / "state") as state:
+        place = replace(shop.place(state), signers=(*old.signers, *shop.keys.signers))
+        assert backup(place).run == 2
