@@ -1,8 +1,8 @@
 """A change: what one transaction did to one row, as the server's logical decoding told it.
 
 Owns the tuple's bytes (pgoutput's TupleData, kept as they came) and how a row of COPY text is made of them. Who owns
-the row, and where it is kept, is decided elsewhere. Nothing here is done for every column of every change on the way in:
-rows are made when they are read or folded.
+the row, and where it is kept, is decided elsewhere. Nothing here is done for every column of every change on the way
+in: rows are made when they are read or folded.
 """
 
 from __future__ import annotations
