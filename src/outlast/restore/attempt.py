@@ -14,6 +14,7 @@ from outlast.core.errors import Refused, TransientError
 from outlast.core.plan import Conflict, ConflictKind, TenantPlan, TenantState
 from outlast.restore.applying import LiveChangedError, NotExactError, apply_staged
 from outlast.restore.history import Past
+from outlast.restore.live import TenantLive
 from outlast.restore.planning import Scope, plan_tenant
 from outlast.restore.sessions import Sessions
 from outlast.sources.postgres.session import explain
@@ -38,8 +39,7 @@ class Attempt:
     def plan(self) -> TenantPlan:
         """What the tenant needs, with every conflict. Changes nothing."""
         stage = self.sessions.stage()
-        plan = plan_tenant(self.sessions.reader(), stage, self.scope, self.past)
-        self.sessions.rest()
+        plan = self._planned(stage)
         return self._with_conflicts(plan, stage)
 
     def execute(self) -> TenantPlan:
@@ -48,8 +48,7 @@ class Attempt:
         Conflicts are looked for only when the server meets one: it checks every constraint itself.
         """
         stage = self.sessions.stage()
-        plan = plan_tenant(self.sessions.reader(), stage, self.scope, self.past)
-        self.sessions.rest()
+        plan = self._planned(stage)
         if plan.state is TenantState.RIGHT:
             return self._right(plan)
         if self.shown is not None and not plan.agrees_with(self.shown):
@@ -59,9 +58,16 @@ class Attempt:
         self.written = plan
         return self._write(plan, stage)
 
+    def _planned(self, stage: Stage) -> TenantPlan:
+        reader = self.sessions.reader()
+        live = TenantLive(reader, self.scope.catalog, self.past.tenant.key)
+        plan = plan_tenant(reader, live, stage, self.scope, self.past)
+        self.sessions.rest()
+        return plan
+
     def _write(self, plan: TenantPlan, stage: Stage) -> TenantPlan:
         try:
-            apply_staged(self.sessions.writer(), stage, self.scope, plan)
+            apply_staged(self.sessions.writer(), stage, self.scope, [plan])
         except LiveChangedError as error:
             if self.shown is not None:
                 raise _stale(plan) from error

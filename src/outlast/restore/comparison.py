@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import islice
 
 from outlast.core.effect import Effect, merge
 from outlast.core.table import Table, TableName
 from outlast.core.tenant import ORPHAN, SCHEMA, SHARED, Tenant, TenantKey
 from outlast.restore.difference import Layout, Piece, Tally, pairs, regions, rows_of
 from outlast.restore.history import Past, PastTable, past_of
-from outlast.restore.live import LiveRun, chunks_of, layout_of, read_chunks, read_run, root_of, runs_of
+from outlast.restore.live import LiveRun, layout_of, read_chunks, read_run, roots_of
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
 from outlast.vault.reader import TenantEntry, Vault
@@ -108,15 +108,6 @@ def _changed(connection: Session, catalog: Catalog, pasts: Sequence[Past]) -> It
         stored = {(key, name): table.root for name, table in past.tables.items()}
         if stored != {place: root for place, root in roots.items() if place[0] == key}:
             yield past
-
-
-def roots_of(
-    connection: Session, catalog: Catalog, table: Table, tenants: Sequence[TenantKey]
-) -> Iterator[tuple[TenantKey, str]]:
-    """The live root of each tenant's run of one table; tenants without rows are absent."""
-    for tenant, blocks in groupby(runs_of(connection, catalog, table, tenants), key=lambda block: block.tenant):
-        chunks = chunks_of(((block.data, block.rows) for block in blocks), table)
-        yield tenant, root_of(Piece(chunk.digest, chunk.rows) for chunk in chunks)
 
 
 def _tables(catalog: Catalog, tenant: TenantKey) -> tuple[Table, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
 
 import psycopg
 
@@ -35,6 +37,30 @@ class LiveRun:
     def root(self) -> str:
         """In hexadecimal; empty where there are no rows."""
         return root_of(self.pieces)
+
+
+class Live(Protocol):
+    """One tenant's live rows on one snapshot: how a restore reads them, whether alone or in a group (groups.py)."""
+
+    def run(self, table: Table) -> LiveRun: ...
+
+    def chunks(self, table: Table) -> Iterator[Chunk]:
+        """The rows of one table as chunks: for a run whose rows are too large to keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLive:
+    """One tenant read by itself, in the session's transaction."""
+
+    connection: Session
+    catalog: Catalog
+    tenant: TenantKey
+
+    def run(self, table: Table) -> LiveRun:
+        return read_run(self.connection, self.catalog, table, self.tenant)
+
+    def chunks(self, table: Table) -> Iterator[Chunk]:
+        return read_chunks(self.connection, self.catalog, table, self.tenant)
 
 
 def layout_of(table: Table) -> Layout:
@@ -70,17 +96,29 @@ def chunks_of(blocks: Iterable[tuple[bytes, int]], table: Table) -> Iterator[Chu
     yield from chunker.finish()
 
 
-def read_run(
-    connection: Session, catalog: Catalog, table: Table, tenant: TenantKey, *, keep_bytes_max: int = KEPT_BYTES_MAX
-) -> LiveRun:
+def roots_of(
+    connection: Session, catalog: Catalog, table: Table, tenants: Sequence[TenantKey]
+) -> Iterator[tuple[TenantKey, str]]:
+    """The live root of each tenant's run of one table; tenants without rows are absent."""
+    for tenant, blocks in groupby(runs_of(connection, catalog, table, tenants), key=lambda block: block.tenant):
+        chunks = chunks_of(((block.data, block.rows) for block in blocks), table)
+        yield tenant, root_of(Piece(chunk.digest, chunk.rows) for chunk in chunks)
+
+
+def read_run(connection: Session, catalog: Catalog, table: Table, tenant: TenantKey) -> LiveRun:
     """Read a tenant's rows of one table in the caller's transaction."""
+    return run_of(table, read_chunks(connection, catalog, table, tenant))
+
+
+def run_of(table: Table, chunks: Iterable[Chunk]) -> LiveRun:
+    """A run out of its chunks, with their rows where they are not too large."""
     pieces: list[Piece] = []
     kept: list[bytes] | None = []
     size = 0
-    for chunk in read_chunks(connection, catalog, table, tenant):
+    for chunk in chunks:
         pieces.append(Piece(chunk.digest, chunk.rows))
         size += len(chunk.data)
-        if size > keep_bytes_max:
+        if size > KEPT_BYTES_MAX:
             kept = None
         if kept is not None:
             kept.append(chunk.data)

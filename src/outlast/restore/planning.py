@@ -16,7 +16,7 @@ from outlast.core.plan import Conflict, ConflictKind, TenantPlan, TenantState
 from outlast.core.row import NULL, escape
 from outlast.core.table import Table, TableName
 from outlast.restore.history import Past, PastTable
-from outlast.restore.live import LiveRun, layout_of, read_chunks, read_run
+from outlast.restore.live import Live, LiveRun, layout_of
 from outlast.restore.missing import MissingRows
 from outlast.restore.projection import Projection, project
 from outlast.sources.postgres.schema import Catalog
@@ -54,8 +54,9 @@ class _Outcome:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def plan_tenant(reader: Session, stage: Stage, scope: Scope, past: Past) -> TenantPlan:
-    """Compute what is missing and stage it. `reader` is in a REPEATABLE READ transaction; `stage` has its own session.
+def plan_tenant(reader: Session, live: Live, stage: Stage, scope: Scope, past: Past) -> TenantPlan:
+    """Compute what is missing and stage it. `reader` is in a REPEATABLE READ transaction, which `live` reads in too;
+    `stage` has its own session.
 
     Conflicts that the live rows of others raise are not looked for here: see write_conflicts.find_conflicts.
     """
@@ -70,8 +71,7 @@ def plan_tenant(reader: Session, stage: Stage, scope: Scope, past: Past) -> Tena
     target: dict[str, str] = {}
     effects: list[Effect] = []
     for table in scope.tables:
-        live = read_run(reader, scope.catalog, table, past.tenant.key)
-        outcome = _Table(reader, stage, scope, past).plan(stored.get(table.name), live)
+        outcome = _Table(reader, live, stage, scope, past).plan(stored.get(table.name), live.run(table))
         conflicts += outcome.conflicts
         effects.append(outcome.effect)
         base |= {str(table.name): outcome.base} if outcome.base else {}
@@ -114,6 +114,7 @@ def _changed(past: Past, table: TableName, message: str) -> Conflict:
 @dataclass(frozen=True, slots=True)
 class _Table:
     reader: Session
+    live: Live
     stage: Stage
     scope: Scope
     past: Past
@@ -137,8 +138,7 @@ class _Table:
         def live_rows() -> Iterator[bytes]:
             if live.kept is not None:
                 return iter(live.kept)
-            chunks = read_chunks(self.reader, self.scope.catalog, live.table, self.past.tenant.key)
-            return (chunk.data for chunk in chunks)
+            return (chunk.data for chunk in self.live.chunks(live.table))
 
         return MissingRows(self.past, stored, live, projection, live_rows)
 
