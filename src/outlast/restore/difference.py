@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from outlast.core.effect import SAMPLES_MAX, Count, Effect, Operation
-from outlast.core.row import NULL, KeyKind, OrderKey, fields, key_of, order_of, unescape
+from outlast.core.row import KeyKind, OrderKey, fields, key_of, order_of, unescape
+from outlast.core.soft_delete import NOT_DELETED, SOFT_DELETE_COLUMNS
 from outlast.core.tenant import TenantKey
-
-SOFT_DELETE_COLUMNS = frozenset({"deleted_at", "deleted_on", "date_deleted", "removed_at", "is_deleted", "deleted"})
-"""Marker columns of soft deletion, known by name."""
-
-_NOT_DELETED = frozenset({NULL, b"f", b"0", b""})
 
 Pair = tuple[bytes | None, bytes | None]
 """One row before and after, without newlines; None where there is none. Never both None."""
@@ -167,7 +163,7 @@ class Tally:
     def _updated(self, before: list[bytes], after: list[bytes]) -> Operation:
         changed = {number for number, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
         if any(
-            number in changed and before[number] in _NOT_DELETED and after[number] not in _NOT_DELETED
+            number in changed and before[number] in NOT_DELETED and after[number] not in NOT_DELETED
             for number in self._markers
         ):
             return Operation.SOFT_DELETE
