@@ -28,7 +28,7 @@ def run(command: Sequence[str], folder: Path, *, environment: dict[str, str] | N
     with (folder / "stdout").open("w+") as out, (folder / "stderr").open("w+") as err:
         started = time.monotonic()
         process = subprocess.Popen(
-            command, cwd=folder, stdout=out, stderr=err, env={**os.environ, **(environment or {})}
+            command, cwd=folder, stdout=out, stderr=err, env={**_environment(), **(environment or {})}
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - started
@@ -40,6 +40,11 @@ def run(command: Sequence[str], folder: Path, *, environment: dict[str, str] | N
             raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}\n{text}\n{err.read()}")
     print(f"{seconds:8.2f} s  {' '.join(command)[:100]}", file=sys.stderr)
     return Done(seconds, usage.ru_maxrss * 1024, json.loads(text) if text.startswith("{") else {})
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what makes Python compile every module again in every process: nobody runs a program like that."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def outlast(folder: Path, *arguments: str) -> Done:
