@@ -26,20 +26,26 @@ def encode_record(fields: Mapping[str, Any], namespace: str, signer: Signer) -> 
 
 def decode_record(data: bytes, namespace: str, signers: Sequence[str], what: str) -> dict[str, Any]:
     """Verify and read. Raises CorruptionError that names `what`, or VaultError for a newer format."""
+    return record_fields(verified_line(data, namespace, signers, what), what)
+
+
+def verified_line(data: bytes, namespace: str, signers: Sequence[str], what: str) -> bytes:
+    """The record's line, its signature verified. Raises CorruptionError that names `what`."""
     split = data.find(_ARMOR)
     if split < 0:
         raise CorruptionError(f"{what} carries no signature: it was cut or changed", code="signature")
     line = data[:split]
     verify(tuple(signers), namespace, line, data[split:], what)
-    return _fields(line, what)
+    return line
 
 
 def unverified_fields(data: bytes, what: str) -> dict[str, Any]:
     """What a record says of itself, whoever wrote it: good for telling apart, never for trusting."""
-    return _fields(data.partition(_ARMOR)[0], what)
+    return record_fields(data.partition(_ARMOR)[0], what)
 
 
-def _fields(line: bytes, what: str) -> dict[str, Any]:
+def record_fields(line: bytes, what: str) -> dict[str, Any]:
+    """A record's members. Raises CorruptionError, or VaultError for a newer format."""
     try:
         fields = json.loads(line)
         version = fields["format"]

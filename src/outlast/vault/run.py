@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from outlast.core.errors import CorruptionError, Refused
 from outlast.core.moment import Moment
+from outlast.vault.folded import FoldedMap, collector_paused
 from outlast.vault.manifest import Head
 from outlast.vault.marks import Ledger, load_ledger
-from outlast.vault.record import FORMAT, decode_record, digest, encode_record
+from outlast.vault.record import FORMAT, digest, encode_record, record_fields, verified_line
 from outlast.vault.signature import NAMESPACE_RUN, Signer
 from outlast.vault.store import AlreadyExistsError, ObjectMissingError, Store
 
@@ -26,6 +27,8 @@ CHAIN_MAX = 32
 """A record is full at the latest after so many that are not: what a reader has to follow."""
 
 _FETCHES_AT_ONCE = 8
+
+V = TypeVar("V")
 
 
 def run_path(source: str, run: int) -> str:
@@ -113,8 +116,9 @@ class RunDetails:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> RunDetails:
-        fields = json.loads(data)
-        tenants = tuple((prefix, key, label) for prefix, key, label in fields["tenants"])
+        with collector_paused():
+            fields = json.loads(data)
+            tenants = tuple([(prefix, key, label) for prefix, key, label in fields["tenants"]])
         return cls(tenants, fields["rows"], fields["orphan_rows"], fields["database"], tuple(fields["notices"]))
 
 
@@ -126,14 +130,32 @@ def encode(record: RunRecord, signer: Signer) -> bytes:
 def decode(data: bytes, signers: Sequence[str], source: str, run: int) -> RunRecord:
     """Read and verify. Raises CorruptionError, or VaultError for a newer format."""
     what = f"run record {run_path(source, run)}"
-    fields = decode_record(data, NAMESPACE_RUN, signers, what)
+    line, heads = _folded(verified_line(data, NAMESPACE_RUN, signers, what), b'"heads":{')
+    line, recipients = _folded(line, b'"recipients":{')
+    fields = record_fields(line, what)
     try:
         record = RunRecord.from_json(fields)
+        if heads is not None and recipients is not None:
+            record = replace(
+                record, heads=FoldedMap(heads, Head.from_json, what), recipients=FoldedMap(recipients, str, what)
+            )
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptionError(f"{what} cannot be read: it is not a run record", code="run-record") from error
     if (record.source, record.run) != (source, run):
         raise CorruptionError(f"{what} is the record of another run ({record.source}, {record.run})", code="run-record")
     return record
+
+
+def _folded(line: bytes, head: bytes) -> tuple[bytes, bytes | None]:
+    """The line with an empty object after `head`, and what stood in it: none of its values has a brace.
+
+    `head` stands nowhere else: in a string its quotes would be escaped.
+    """
+    start = line.find(head) + len(head)
+    end = line.find(b"}", start)
+    if start < len(head) or end < 0:
+        return line, None
+    return line[:start] + line[end:], line[start:end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +214,13 @@ def load_index(
     heads: dict[str, Head] = {}
     recipients: dict[str, str] = {}
     for record in reversed(chain):
-        heads |= record.heads
-        recipients |= record.recipients
+        heads |= _whole(record.heads)
+        recipients |= _whole(record.recipients)
     return RunIndex(source, run, newest_digest, newest.index_from, heads, recipients).without(ledger.erased)
+
+
+def _whole(members: Mapping[str, V]) -> Mapping[str, V]:
+    return members.unfolded if isinstance(members, FoldedMap) else members
 
 
 def _records_before(store: Store, newest: RunRecord, signers: Sequence[str]) -> list[RunRecord]:
