@@ -34,8 +34,8 @@ def apply(
     shown = find_plan(invocation, plan)
     if shown.kind != "restore":
         raise Refused(f"cannot apply plan {shown.id}: it is a plan to {shown.kind}")
-    vault = invocation.vault
-    entries = [vault.find_tenant(shown.source, tenant.tenant.key, shown.run) for tenant in shown.tenants]
+    keys = [tenant.tenant.key for tenant in shown.tenants]
+    entries = invocation.vault.find_tenants(shown.source, keys, shown.run)
 
     def work(job: Restorer, subjects: Sequence[Subject]) -> tuple[tuple[TenantPlan, ...], str]:
         return job.apply(shown, subjects), shown.shape

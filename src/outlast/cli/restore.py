@@ -155,8 +155,7 @@ def _tables(names: Sequence[str]) -> list[TableName]:
 
 
 def _entries(invocation: Invocation, source: str, names: Sequence[str], run: RunRecord) -> list[TenantEntry]:
-    vault = invocation.vault
-    found = [vault.find_tenant(source, name, run.run) for name in names]
+    found = invocation.vault.find_tenants(source, names, run.run)
     return list({entry.prefix: entry for entry in found}.values())
 
 

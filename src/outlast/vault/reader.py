@@ -6,7 +6,6 @@ chunk by its hash. Wrong bytes are an error that names the object, never wrong r
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import zstandard
 from outlast.core.errors import CorruptionError, NotFoundError, UsageError, VaultError
 from outlast.core.moment import Lsn
 from outlast.core.tenant import RESERVED, Tenant, TenantKey
+from outlast.vault.finding import find_tenants
 from outlast.vault.header import HEADER_PATH as HEADER_PATH
 from outlast.vault.header import NAMING_PATH as NAMING_PATH
 from outlast.vault.header import VaultPin as VaultPin
@@ -30,7 +30,8 @@ from outlast.vault.lineage import Span
 from outlast.vault.manifest import ChunkRef, Head, Manifest, TableManifest
 from outlast.vault.marks import Ledger, load_ledger
 from outlast.vault.pack import TRAILER_BYTES, pack_path, parse_trailer
-from outlast.vault.run import RunDetails, RunIndex, RunRecord, load_index, read_run, run_path, runs
+from outlast.vault.recent import Recent
+from outlast.vault.run import RunDetails, RunIndex, RunRecord, load_index, read_run, records_before, run_path, runs
 from outlast.vault.signature import NAMESPACE_MANIFEST, armored_bytes, verify
 from outlast.vault.store import ObjectMissingError, Store
 
@@ -38,6 +39,10 @@ _FETCHES_AT_ONCE = 4
 _SIGNATURE_BYTES = armored_bytes(NAMESPACE_MANIFEST)
 _BOX_BYTES_KEPT = 2 * 1024 * 1024
 """A box up to this size is kept after it was opened: the next table's rows are often in it too."""
+
+_BOXES_BYTES_KEPT = 8 * 1024 * 1024
+_PACKS_BYTES_KEPT = 24 * 1024 * 1024
+"""Of the last packs and boxes so much is kept: those of a group of small tenants, or one pack of a large one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,13 @@ class Vault:
         self._indexes: dict[tuple[str, int], RunIndex] = {}
         self._records: dict[tuple[str, int], RunRecord] = {}
         self._details: dict[tuple[str, int], RunDetails] = {}
+        self._chains: dict[tuple[str, int], list[RunRecord]] = {}
         self._keys: dict[tuple[str, str], Identity] = {}
         self._directories: dict[tuple[str, int], dict[str, Tenant]] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._lock = threading.Lock()
-        self._pack: tuple[str, bytes] | None = None
-        self._last_box: tuple[tuple[str, int], bytes] | None = None
+        self._packs: Recent[str] = Recent(_PACKS_BYTES_KEPT)
+        self._boxes: Recent[tuple[str, int]] = Recent(_BOXES_BYTES_KEPT)
 
     @classmethod
     def open(cls, store: Store, pin: VaultPin, identity: Identity | None) -> Vault:
@@ -124,9 +130,25 @@ class Vault:
     def details_of(self, record: RunRecord) -> RunDetails:
         what = f"run record {run_path(record.source, record.run)}"
         try:
-            return RunDetails.from_bytes(decompress(self.identity.open(record.sealed, what), what))
+            return RunDetails.from_bytes(self.opened_details(record))
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptionError(f"the sealed part of {what} cannot be read", code="run-record") from error
+
+    def opened_details(self, record: RunRecord) -> bytes:
+        what = f"run record {run_path(record.source, record.run)}"
+        return decompress(self.identity.open(record.sealed, what), what)
+
+    def chain(self, source: str, number: int | None = None) -> list[RunRecord]:
+        """A run's record (None: the newest run's) and those that it builds on, newest first; none before a backup."""
+        if number is None:
+            numbers = self._numbers(source)
+            if not numbers:
+                return []
+            number = numbers[-1]
+        if (source, number) not in self._chains:
+            newest = self.run(source, number)
+            self._chains[source, number] = [newest, *records_before(self.store, newest, self.pin.signers)]
+        return self._chains[source, number]
 
     def naming(self) -> bytes:
         """The naming key, out of the vault."""
@@ -209,23 +231,11 @@ class Vault:
 
     def find_tenant(self, source: str, name: str, number: int | None = None) -> TenantEntry:
         """A tenant by key or label as of a run. Raises NotFoundError with close names, UsageError where several fit."""
-        index = self.index(source, number)
-        names = self.directory(source, index.run) if index.run else {}
-        by_key = [prefix for prefix, tenant in names.items() if tenant.key == name and prefix in index.heads]
-        found = by_key or [prefix for prefix, tenant in names.items() if tenant.label == name and prefix in index.heads]
-        if len(found) == 1:
-            return self._entry(source, found[0], names, index)
-        if found:
-            keys = ", ".join(sorted(names[prefix].key for prefix in found))
-            raise UsageError(f"{len(found)} tenants have the label {name!r}", hint=f"Use the key: {keys}.")
-        known = {text for tenant in names.values() for text in (tenant.key, tenant.label) if text} - RESERVED
-        close = difflib.get_close_matches(name, known, 3)
-        raise NotFoundError(
-            f"there is no tenant {name!r} in the vault"
-            + (f" at run {index.run}" if number is not None else f" of source {source!r}"),
-            hint=f"Did you mean {' or '.join(close)}?" if close else "List them: outlast tenants",
-            code="unknown-tenant",
-        )
+        return find_tenants(self, source, [name], number)[0]
+
+    def find_tenants(self, source: str, names: Sequence[str], number: int | None = None) -> list[TenantEntry]:
+        """The same for many names, in one pass, in their order. The error names all that are unknown."""
+        return find_tenants(self, source, names, number)
 
     def key(self, source: str, entry: TenantEntry) -> Identity:
         """The tenant's own identity. Raises NotFoundError where it was destroyed: that customer was erased."""
@@ -263,7 +273,7 @@ class Vault:
     def forget_cached(self, source: str) -> None:
         """Read runs and marks anew: they have changed."""
         self._ledgers.pop(source, None)
-        for cache in (self._indexes, self._records, self._details, self._directories):
+        for cache in (self._indexes, self._records, self._details, self._chains, self._directories):
             for place in [place for place in cache if place[0] == source]:
                 del cache[place]
 
@@ -300,16 +310,17 @@ class Vault:
         return manifest
 
     def _whole_pack(self, path: str) -> bytes:
-        """A pack that holds a manifest, proven by its name; the last one is kept, since its boxes are read next.
+        """A pack that holds a manifest, proven by its name; it is kept a while, since its boxes are read next.
 
         A part of it would not do: a signature alone cannot tell a manifest from that of another try at the same run.
         """
         with self._lock:
-            if self._pack is not None and self._pack[0] == path:
-                return self._pack[1]
+            known = self._packs.get(path)
+        if known is not None:
+            return known
         data = get_pack(self.store, path)
         with self._lock:
-            self._pack = (path, data)
+            self._packs.keep(path, data)
         return data
 
     def _open(self, source: str, entry: TenantEntry, sealed: bytes, what: str) -> bytes:
@@ -322,7 +333,9 @@ class Vault:
         self.key(source, entry)
         wanted = table.chunks if refs is None else tuple(refs)
         boxes = [list(group) for _, group in groupby(wanted, key=lambda ref: (ref.pack, ref.box_offset))]
-        if not boxes:
+        if len(boxes) <= 1:  # nothing to fetch ahead, and threads would cost more than the box
+            for box in boxes:
+                yield from _rows(source, entry, box, self._box(source, entry, box))
             return
         with ThreadPoolExecutor(_FETCHES_AT_ONCE, "fetch") as pool:
             ahead: list[tuple[list[ChunkRef], Future[bytes]]] = []
@@ -330,33 +343,22 @@ class Vault:
                 for box in boxes:
                     ahead.append((box, pool.submit(self._box, source, entry, box)))
                     if len(ahead) >= _FETCHES_AT_ONCE:
-                        yield from self._rows(source, entry, *ahead.pop(0))
+                        group, future = ahead.pop(0)
+                        yield from _rows(source, entry, group, future.result())
                 for group, future in ahead:
-                    yield from self._rows(source, entry, group, future)
+                    yield from _rows(source, entry, group, future.result())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-
-    def _rows(
-        self, source: str, entry: TenantEntry, refs: Sequence[ChunkRef], box: Future[bytes]
-    ) -> Iterator[tuple[ChunkRef, bytes]]:
-        plain = box.result()
-        for ref in refs:
-            data = plain[ref.offset : ref.offset + ref.length]
-            if len(data) != ref.length or hashlib.sha256(data).digest() != ref.digest:
-                path = pack_path(source, entry.prefix, ref.pack)
-                raise CorruptionError(
-                    f"rows in {path} at {ref.box_offset} are not those that were written", code="chunk"
-                )
-            yield ref, data
 
     def _box(self, source: str, entry: TenantEntry, refs: Sequence[ChunkRef]) -> bytes:
         path = pack_path(source, entry.prefix, refs[0].pack)
         place = (path, refs[0].box_offset)
         needed = max(ref.offset + ref.length for ref in refs)
         with self._lock:
-            if self._last_box is not None and self._last_box[0] == place and len(self._last_box[1]) >= needed:
-                return self._last_box[1]
-            pack = self._pack[1] if self._pack is not None and self._pack[0] == path else None
+            known = self._boxes.get(place)
+            pack = self._packs.get(path)
+        if known is not None and len(known) >= needed:
+            return known
         start, length = refs[0].box_offset, refs[0].box_length
         sealed = self.store.get_range(path, start, length) if pack is None else pack[start : start + length]
         what = f"the box at {start} of {path}"
@@ -364,8 +366,17 @@ class Vault:
         plain = decompress(self._open(source, entry, sealed, what), what, max(needed, _BOX_BYTES_KEPT))
         if len(plain) <= _BOX_BYTES_KEPT:
             with self._lock:
-                self._last_box = (place, plain)
+                self._boxes.keep(place, plain)
         return plain
+
+
+def _rows(source: str, entry: TenantEntry, refs: Sequence[ChunkRef], plain: bytes) -> Iterator[tuple[ChunkRef, bytes]]:
+    for ref in refs:
+        data = plain[ref.offset : ref.offset + ref.length]
+        if len(data) != ref.length or hashlib.sha256(data).digest() != ref.digest:
+            path = pack_path(source, entry.prefix, ref.pack)
+            raise CorruptionError(f"rows in {path} at {ref.box_offset} are not those that were written", code="chunk")
+        yield ref, data
 
 
 def get_pack(store: Store, path: str) -> bytes:

@@ -208,9 +208,7 @@ def load_index(
             return RunIndex(source, erased=ledger.erased)
         run = found[-1]
     newest, newest_digest = read_run(store, source, run, signers)
-    chain = [newest, *_records_before(store, newest, signers)]
-    if not chain[-1].full:
-        raise CorruptionError(f"run record {run_path(source, newest.index_from)} is not full", code="chain")
+    chain = [newest, *records_before(store, newest, signers)]
     heads: dict[str, Head] = {}
     recipients: dict[str, str] = {}
     for record in reversed(chain):
@@ -223,8 +221,8 @@ def _whole(members: Mapping[str, V]) -> Mapping[str, V]:
     return members.unfolded if isinstance(members, FoldedMap) else members
 
 
-def _records_before(store: Store, newest: RunRecord, signers: Sequence[str]) -> list[RunRecord]:
-    """The records that `newest` builds on, newest first, each the one that its follower names."""
+def records_before(store: Store, newest: RunRecord, signers: Sequence[str]) -> list[RunRecord]:
+    """The records that `newest` builds on, newest first, each the one that its follower names; the last one is full."""
     numbers = range(newest.run - 1, newest.index_from - 1, -1)
     found = []
     expected = newest.previous
@@ -239,6 +237,8 @@ def _records_before(store: Store, newest: RunRecord, signers: Sequence[str]) -> 
                 )
             found.append(record)
             expected = record.previous
+    if not (found or [newest])[-1].full:
+        raise CorruptionError(f"run record {run_path(newest.source, newest.index_from)} is not full", code="chain")
     return found
 
 

@@ -1,0 +1,99 @@
+"""Finding some tenants of a vault by key or label, all in one pass and without reading what it holds of all others.
+
+How a vault is read, and what a tenant consists of, is reader.py's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from outlast.core.errors import CorruptionError, NotFoundError, UsageError
+from outlast.core.tenant import RESERVED, Tenant, TenantKey
+from outlast.vault.folded import collector_paused
+from outlast.vault.run import RunRecord, run_path
+
+if TYPE_CHECKING:
+    from outlast.vault.reader import TenantEntry, Vault
+
+_NAMES_COMPARED_MAX = 20_000  # looking for close names among more takes seconds
+_UNKNOWN_SHOWN_MAX = 10
+
+
+def find_tenants(vault: Vault, source: str, names: Sequence[str], number: int | None = None) -> list[TenantEntry]:
+    """Tenants by keys or labels as of a run (None: the newest), in the order of their names.
+
+    Raises NotFoundError that tells all unknown names, with close ones; UsageError where several tenants fit a name.
+    """
+    chain = vault.chain(source, number)
+    known = _known(vault, chain, frozenset(names))
+    by_key = {tenant.key: prefix for prefix, tenant in known.items()}
+    by_label: dict[str, list[str]] = {}
+    for prefix, tenant in known.items():
+        by_label.setdefault(tenant.label or "", []).append(prefix)
+    found, unknown = [], []
+    for name in names:
+        entries: list[TenantEntry] = []
+        for fitting in ([by_key[TenantKey(name)]] if name in by_key else [], by_label.get(name, [])):
+            entries = entries or [
+                entry for prefix in fitting if (entry := _entry(vault, chain, prefix, known[prefix])) is not None
+            ]
+        if len(entries) > 1:
+            keys = ", ".join(sorted(entry.tenant.key for entry in entries))
+            raise UsageError(f"{len(entries)} tenants have the label {name!r}", hint=f"Use the key: {keys}.")
+        found += entries
+        unknown += [] if entries else [name]
+    if unknown:
+        raise _unknown(vault, source, number, chain, unknown)
+    return found
+
+
+def _known(vault: Vault, chain: Sequence[RunRecord], wanted: frozenset[str]) -> dict[str, Tenant]:
+    """Who may be meant, by prefix; the newest label counts."""
+    known: dict[str, Tenant] = {}
+    with collector_paused():
+        for record in reversed(chain):
+            for prefix, key, label in _listed(vault, record):
+                if key in wanted or label in wanted or prefix in known:
+                    known[prefix] = Tenant(TenantKey(key), label)
+    return known
+
+
+def _listed(vault: Vault, record: RunRecord) -> Iterator[tuple[str, str, str | None]]:
+    try:
+        yield from json.loads(vault.opened_details(record))["tenants"]
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"run record {run_path(record.source, record.run)}"
+        raise CorruptionError(f"the sealed part of {what} cannot be read", code="run-record") from error
+
+
+def _entry(vault: Vault, chain: Sequence[RunRecord], prefix: str, tenant: Tenant) -> TenantEntry | None:
+    from outlast.vault.reader import TenantEntry
+
+    head = next((record.heads[prefix] for record in chain if prefix in record.heads), None)
+    recipient = next((record.recipients[prefix] for record in chain if prefix in record.recipients), None)
+    if head is None or recipient is None:
+        return None
+    ledger = vault.ledger(chain[0].source)
+    if recipient in ledger.erased or ledger.forgotten(chain[0].run, prefix):
+        return None
+    return TenantEntry(tenant, prefix, recipient, head)
+
+
+def _unknown(
+    vault: Vault, source: str, number: int | None, chain: Sequence[RunRecord], names: Sequence[str]
+) -> NotFoundError:
+    known = {text for record in chain for _, key, label in _listed(vault, record) for text in (key, label) if text}
+    known -= RESERVED
+    close = difflib.get_close_matches(names[0], known, 3) if len(known) <= _NAMES_COMPARED_MAX else []
+    shown = ", ".join(repr(name) for name in names[:_UNKNOWN_SHOWN_MAX])
+    more = f" and {len(names) - _UNKNOWN_SHOWN_MAX:,} more" if len(names) > _UNKNOWN_SHOWN_MAX else ""
+    what = f"there is no tenant {shown}" if len(names) == 1 else f"there are no tenants {shown}{more}"
+    run = chain[0].run if chain else 0
+    return NotFoundError(
+        f"{what} in the vault" + (f" at run {run}" if number is not None else f" of source {source!r}"),
+        hint=f"Did you mean {' or '.join(close)}?" if close else "List them: outlast tenants",
+        code="unknown-tenant",
+    )
