@@ -25,6 +25,7 @@ _KEY_TYPE = b"ssh-ed25519"
 NAMESPACE_HEADER = "outlast-header"
 NAMESPACE_MARK = "outlast-mark"
 NAMESPACE_RUN = "outlast-run"
+NAMESPACE_LOG = "outlast-log"
 NAMESPACE_MANIFEST = "outlast-manifest"
 
 

@@ -234,9 +234,10 @@ class FolderStore(RemoteStore):
         # long as these few calls.
         folder, _, name = path.rpartition("/")
         try:
-            # A record must never be there without its bytes: after a power cut, an empty file under the next run's
-            # number would bar every later backup. So a record is synced before its name; packs wait for `flush`.
-            self._link_whole(f"{self._folder}/{folder}", name, data, synced=path.endswith(".json"))
+            # A record or a segment of the log must never be there without its bytes: after a power cut, an empty file
+            # under the next number would bar every later one. So they are synced before their name; packs wait for
+            # `flush`.
+            self._link_whole(f"{self._folder}/{folder}", name, data, synced=path.endswith(".json") or "/log/" in path)
         except OSError as error:
             _raise(error, "write", path, self.url)
 
