@@ -159,7 +159,7 @@ class SegmentWriter:
             if not ours:
                 raise Refused(
                     f"cannot write segment {header.segment} of the log of {self._source!r}: it exists already",
-                    hint="Another `outlast follow` of this source is or was at work. End it, then start this one again: "
+                    hint="Another `outlast follow` of this source is or was at work. End it, then start this one: "
                     "it takes up where the log ends.",
                     code="log-taken",
                 ) from error
