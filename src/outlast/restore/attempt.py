@@ -6,6 +6,7 @@ work of a transaction that committed meanwhile, which another attempt will see.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -14,10 +15,11 @@ from outlast.core.errors import Refused, TransientError
 from outlast.core.plan import Conflict, ConflictKind, TenantPlan, TenantState
 from outlast.restore.applying import LiveChangedError, NotExactError, apply_staged
 from outlast.restore.history import Past
-from outlast.restore.live import TenantLive
+from outlast.restore.live import Live, TenantLive
 from outlast.restore.planning import Scope, plan_tenant
 from outlast.restore.sessions import Sessions
-from outlast.sources.postgres.session import explain
+from outlast.restore.staging import Staging
+from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.write import ReferenceGoneError, Stage
 from outlast.sources.postgres.write_conflicts import find_conflicts
 
@@ -61,13 +63,13 @@ class Attempt:
     def _planned(self, stage: Stage) -> TenantPlan:
         reader = self.sessions.reader()
         live = TenantLive(reader, self.scope.catalog, self.past.tenant.key)
-        plan = plan_tenant(reader, live, stage, self.scope, self.past)
+        plan = plan_on(reader, live, stage, self.scope, self.past)
         self.sessions.rest()
         return plan
 
     def _write(self, plan: TenantPlan, stage: Stage) -> TenantPlan:
         try:
-            apply_staged(self.sessions.writer(), stage, self.scope, [plan])
+            apply_on(self.sessions, stage, self.scope, [plan])
         except LiveChangedError as error:
             if self.shown is not None:
                 raise _stale(plan) from error
@@ -104,6 +106,16 @@ class Attempt:
         catalog, facts = self.scope.catalog, self.scope.facts
         found = [*find_conflicts(self.sessions.writer(), catalog, stage, facts, plan.tenant.key)]
         return _refused(plan, found) if found or plan.conflicts else plan
+
+
+def plan_on(reader: Session, live: Live, stage: Staging, scope: Scope, past: Past) -> TenantPlan:
+    """How one tenant is planned, alone or in a group (groups.py)."""
+    return plan_tenant(reader, live, stage, scope, past)
+
+
+def apply_on(sessions: Sessions, stage: Stage, scope: Scope, plans: Sequence[TenantPlan]) -> None:
+    """How what is staged is written: one tenant, or a group."""
+    apply_staged(sessions.writer(), stage, scope, plans)
 
 
 def _refused(plan: TenantPlan, found: list[Conflict]) -> TenantPlan:

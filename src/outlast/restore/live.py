@@ -9,7 +9,7 @@ from typing import Protocol
 
 import psycopg
 
-from outlast.core.table import Table
+from outlast.core.table import Table, TableName
 from outlast.core.tenant import ORPHAN, RESERVED, TenantKey
 from outlast.restore.difference import Layout, Piece
 from outlast.sources.postgres.schema import Catalog
@@ -110,7 +110,21 @@ def read_run(connection: Session, catalog: Catalog, table: Table, tenant: Tenant
     return run_of(table, read_chunks(connection, catalog, table, tenant))
 
 
-def run_of(table: Table, chunks: Iterable[Chunk]) -> LiveRun:
+def group_runs(
+    connection: Session, catalog: Catalog, tables: Sequence[Table], tenants: Sequence[TenantKey], keep_bytes_max: int
+) -> dict[tuple[TenantKey, TableName], LiveRun]:
+    """The runs of several small tenants, one statement a table. `keep_bytes_max` is for all their rows together."""
+    runs: dict[tuple[TenantKey, TableName], LiveRun] = {}
+    for table in tables:
+        for tenant, blocks in groupby(runs_of(connection, catalog, table, tenants), key=lambda block: block.tenant):
+            chunks = chunks_of(((block.data, block.rows) for block in blocks), table)
+            run = run_of(table, chunks, keep_bytes_max)
+            keep_bytes_max -= sum(map(len, run.kept or ()))
+            runs[tenant, table.name] = run
+    return runs
+
+
+def run_of(table: Table, chunks: Iterable[Chunk], keep_bytes_max: int = KEPT_BYTES_MAX) -> LiveRun:
     """A run out of its chunks, with their rows where they are not too large."""
     pieces: list[Piece] = []
     kept: list[bytes] | None = []
@@ -118,7 +132,7 @@ def run_of(table: Table, chunks: Iterable[Chunk]) -> LiveRun:
     for chunk in chunks:
         pieces.append(Piece(chunk.digest, chunk.rows))
         size += len(chunk.data)
-        if size > KEPT_BYTES_MAX:
+        if size > keep_bytes_max:
             kept = None
         if kept is not None:
             kept.append(chunk.data)

@@ -19,9 +19,10 @@ from outlast.restore.history import Past, PastTable
 from outlast.restore.live import Live, LiveRun, layout_of
 from outlast.restore.missing import MissingRows
 from outlast.restore.projection import Projection, project
+from outlast.restore.staging import Staging
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
-from outlast.sources.postgres.write import Stage, ValueRefusedError
+from outlast.sources.postgres.write import ValueRefusedError
 from outlast.sources.postgres.write_facts import WriteFacts, evaluate_default
 from outlast.vault.chunk import tenant_root
 
@@ -54,7 +55,7 @@ class _Outcome:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def plan_tenant(reader: Session, live: Live, stage: Stage, scope: Scope, past: Past) -> TenantPlan:
+def plan_tenant(reader: Session, live: Live, stage: Staging, scope: Scope, past: Past) -> TenantPlan:
     """Compute what is missing and stage it. `reader` is in a REPEATABLE READ transaction, which `live` reads in too;
     `stage` has its own session.
 
@@ -115,7 +116,7 @@ def _changed(past: Past, table: TableName, message: str) -> Conflict:
 class _Table:
     reader: Session
     live: Live
-    stage: Stage
+    stage: Staging
     scope: Scope
     past: Past
 

@@ -1,4 +1,4 @@
-"""Restores of many tenants: each planned, written where asked to, tried again after a passing fault, and accounted for.
+"""Restores of many tenants: planned, written where asked to, tried again after a passing fault, and accounted for.
 
 One tenant's failure stops no other. Doing it again is how a restore resumes: a tenant that is right needs nothing.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -15,8 +15,9 @@ from outlast.core.effect import Effect
 from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError
 from outlast.core.plan import Plan, TenantPlan, TenantState, shape_hash
 from outlast.core.table import TableName
-from outlast.core.tenant import Tenant
+from outlast.core.tenant import Tenant, TenantKey
 from outlast.restore.attempt import Attempt
+from outlast.restore.groups import Groups
 from outlast.restore.history import Past
 from outlast.restore.planning import Scope
 from outlast.restore.sessions import Sessions
@@ -51,12 +52,13 @@ class Restorer:
     pause: Callable[[float], None] = time.sleep
     on_tenant: Callable[[TenantPlan], None] = lambda _: None
     errors: list[OutlastError] = field(default_factory=list)
+    fetches_at_once: int = 1  # tenants read from the vault ahead; more than one pays where a request is a wait
     _scope: Scope | None = None
 
     def scope(self) -> Scope:
         """The live tables this restore is about. Read once; raises NotFoundError for a --table that does not exist."""
         if self._scope is None:
-            self._scope = self._persist(self._read_scope)
+            self._scope = self.persist(self._read_scope)
         return self._scope
 
     def _read_scope(self) -> Scope:
@@ -83,11 +85,11 @@ class Restorer:
 
     def plan(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
         """Find out what each tenant needs, conflicts included. Changes nothing."""
-        return tuple(self._one(subject, None, Attempt.plan) for subject in subjects)
+        return self._all(subjects, {}, execute=False)
 
     def execute(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
         """Plan each tenant and put it back at once, from the same staged rows."""
-        return tuple(self._one(subject, None, Attempt.execute) for subject in subjects)
+        return self._all(subjects, {}, execute=True)
 
     def apply(self, plan: Plan, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
         """Do what a plan showed. What no longer comes out as shown is refused, tenant by tenant."""
@@ -98,30 +100,54 @@ class Restorer:
                 code="stale",
             )
         shown = {tenant.tenant.key: tenant for tenant in plan.tenants}
-        return tuple(self._one(subject, shown[subject.tenant.key], Attempt.execute) for subject in subjects)
+        return self._all(subjects, shown, execute=True)
 
-    def _one(self, subject: Subject, shown: TenantPlan | None, work: Callable[[Attempt], TenantPlan]) -> TenantPlan:
+    def _all(
+        self, subjects: Iterable[Subject], shown: Mapping[TenantKey, TenantPlan], *, execute: bool
+    ) -> tuple[TenantPlan, ...]:
+        return Groups(self, shown, execute, self.fetches_at_once).run(subjects)
+
+    def alone(
+        self,
+        subject: Subject,
+        shown: TenantPlan | None,
+        past: Past | None,
+        *,
+        execute: bool,
+        written: TenantPlan | None = None,
+    ) -> TenantPlan:
+        """One tenant in a transaction of its own, with all that may be in its way told. `past` where it was read."""
         started = time.monotonic()
         try:
             if shown is not None and shown.conflicts:
                 outcome = replace(shown, state=TenantState.REFUSED)
             else:
-                attempt = Attempt(self.sessions, self.scope(), subject.past(), shown)
-                outcome = self._persist(lambda: work(attempt))
-        except OutlastError as caught:
-            error = _as_refusal(caught)
-            self.errors.append(error)
-            state = TenantState.REFUSED if isinstance(error, Refused) else TenantState.FAILED
-            # What was shown stays on record: the plan can be applied once the reason is gone
-            known = shown or TenantPlan(subject.tenant, state, Effect())
-            outcome = replace(known, state=state, error=error.message)
+                stored = past or self.persist(subject.past)
+                attempt = Attempt(self.sessions, self.scope(), stored, shown, written)
+                outcome = self.persist(attempt.execute if execute else attempt.plan)
+        except OutlastError as error:
+            return self.failed(subject, shown, error, time.monotonic() - started)
         finally:
             self.sessions.rest()
-        outcome = replace(outcome, seconds=time.monotonic() - started)
+        return self.account(replace(outcome, seconds=time.monotonic() - started))
+
+    def failed(
+        self, subject: Subject, shown: TenantPlan | None, error: OutlastError, seconds: float = 0.0
+    ) -> TenantPlan:
+        """Account for a tenant that ended with an error."""
+        error = _as_refusal(error)
+        self.errors.append(error)
+        state = TenantState.REFUSED if isinstance(error, Refused) else TenantState.FAILED
+        # What was shown stays on record: the plan can be applied once the reason is gone
+        known = shown or TenantPlan(subject.tenant, state, Effect())
+        return self.account(replace(known, state=state, error=error.message, seconds=seconds))
+
+    def account(self, outcome: TenantPlan) -> TenantPlan:
+        """Tell what came of a tenant."""
         self.on_tenant(outcome)
         return outcome
 
-    def _persist(self, work: Callable[[], T]) -> T:
+    def persist(self, work: Callable[[], T]) -> T:
         """Do it, and again after a passing fault, a bounded number of times."""
         for number in range(1, ATTEMPTS_MAX):
             try:

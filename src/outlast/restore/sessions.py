@@ -57,6 +57,11 @@ class Sessions:
         self._stage.clear()
         return self._stage
 
+    @property
+    def lost(self) -> bool:
+        """Whether a session's connection is gone."""
+        return any(one is not None and one.closed for one in (self._reader, self._writer))
+
     def rest(self) -> None:
         """End the reading transaction: an old snapshot keeps the server from cleaning up after everyone else."""
         if self._reader is not None:

@@ -1,0 +1,249 @@
+"""Small tenants that share a transaction: planned one by one from shared reads, then written and proven together.
+
+A tenant of fifty rows costs some twenty statements by itself, most of which say little about it. A group asks each of
+them once for all its tenants. Every promise stays the tenant's own: its plan, its roots, its proof. A group that fails
+is split in halves, until the tenant that was the reason stands alone, where it is told why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from outlast.core.errors import OutlastError, Refused, TransientError, VaultError
+from outlast.core.plan import TenantPlan, TenantState
+from outlast.core.table import Table, TableName
+from outlast.core.tenant import RESERVED, TenantKey
+from outlast.restore.applying import LiveChangedError, NotExactError
+from outlast.restore.attempt import apply_on, plan_on
+from outlast.restore.history import Past
+from outlast.restore.live import LiveRun, group_runs
+from outlast.restore.planning import Scope
+from outlast.restore.staging import GroupStage, NotGroupableError
+from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.write import ReferenceGoneError, Stage, ValueRefusedError
+from outlast.sources.postgres.write_conflicts import find_conflicts
+from outlast.vault.chunk import Chunk
+
+if TYPE_CHECKING:
+    from outlast.restore.restoring import Restorer, Subject
+
+TENANTS_MAX = 100
+ROWS_MAX = 5_000
+"""A tenant that has more rows in the vault runs alone: it gains nothing from company, and would hold it up."""
+
+_GROUP_ROWS_MAX = 20_000
+_GROUP_BYTES_MAX = 24 * 1024 * 1024  # of staged rows, and again of live ones
+_AHEAD_MAX = 2 * TENANTS_MAX
+
+
+class SplitError(Exception):
+    """Something is in the way of a group as a whole; in its halves it will show whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One tenant of a group: what is stored of it, and the plan that was shown of it, if one was."""
+
+    subject: Subject
+    past: Past | None  # None: it could not be read, which is told where the tenant stands alone
+    shown: TenantPlan | None = None
+
+    @property
+    def key(self) -> TenantKey:
+        return self.subject.tenant.key
+
+    @property
+    def rows(self) -> int:
+        return 0 if self.past is None else sum(table.rows for table in self.past.tables.values())
+
+    @property
+    def groupable(self) -> bool:
+        return (
+            self.past is not None
+            and self.rows <= ROWS_MAX
+            and self.key not in RESERVED
+            and not (self.shown is not None and self.shown.conflicts)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLive:
+    """One tenant's live rows out of what was read for its group."""
+
+    runs: Mapping[tuple[TenantKey, TableName], LiveRun]
+    tenant: TenantKey
+
+    def run(self, table: Table) -> LiveRun:
+        return self.runs.get((self.tenant, table.name)) or LiveRun(table, (), ())
+
+    def chunks(self, table: Table) -> Iterator[Chunk]:
+        raise NotGroupableError
+
+
+@dataclass(slots=True)
+class Groups:
+    """Restores subjects in groups, through a Restorer's sessions. `execute` False: plans them only."""
+
+    restorer: Restorer
+    shown: Mapping[TenantKey, TenantPlan]
+    execute: bool
+    fetches_at_once: int = 1
+    _written: dict[TenantKey, TenantPlan] = field(default_factory=dict)
+
+    def run(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
+        """The outcome for each subject, in their order."""
+        order: list[TenantKey] = []
+        outcomes: dict[TenantKey, TenantPlan] = {}
+        for group in _grouped(self._fetched(subjects)):
+            order += [member.key for member in group]
+            for member, outcome in self._settle(group):
+                outcomes[member.key] = outcome
+        return tuple(outcomes[key] for key in order)
+
+    # Reading what is stored, a little ahead of need
+
+    def _fetched(self, subjects: Iterable[Subject]) -> Iterator[Member]:
+        if self.fetches_at_once <= 1:
+            for subject in subjects:
+                yield self._member(subject)
+            return
+        ahead: deque[Future[Member]] = deque()
+        with ThreadPoolExecutor(self.fetches_at_once, "fetch") as pool:
+            try:
+                for subject in subjects:
+                    ahead.append(pool.submit(self._member, subject))
+                    if len(ahead) >= _AHEAD_MAX:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _member(self, subject: Subject) -> Member:
+        shown = self.shown.get(subject.tenant.key)
+        try:
+            return Member(subject, subject.past(), shown)
+        except OutlastError:
+            return Member(subject, None, shown)  # asked for again where the tenant stands alone, and told there
+
+    # One group
+
+    def _settle(self, group: Sequence[Member]) -> Iterator[tuple[Member, TenantPlan]]:
+        if len(group) == 1:
+            yield group[0], self._alone(group[0])
+            return
+        started = time.monotonic()
+        try:
+            outcomes = self.restorer.persist(lambda: self._together(group))
+        except SplitError:
+            middle = len(group) // 2
+            yield from self._settle(group[:middle])
+            yield from self._settle(group[middle:])
+            return
+        except OutlastError as error:
+            for member in group:
+                yield member, self.restorer.failed(member.subject, member.shown, error)
+            return
+        finally:
+            self.restorer.sessions.rest()
+        seconds = (time.monotonic() - started) / len(group)
+        for member in group:
+            outcome = outcomes.get(member.key)
+            if outcome is None:
+                yield member, self._alone(member)
+            else:
+                yield member, self.restorer.account(replace(outcome, seconds=seconds))
+
+    def _alone(self, member: Member) -> TenantPlan:
+        written = self._written.get(member.key)
+        return self.restorer.alone(member.subject, member.shown, member.past, execute=self.execute, written=written)
+
+    def _together(self, group: Sequence[Member]) -> dict[TenantKey, TenantPlan]:
+        """Plan, and write, all that can go together. Tenants that are not in the answer have to stand alone."""
+        sessions, scope = self.restorer.sessions, self.restorer.scope()
+        stage = sessions.stage()
+        reader = sessions.reader()
+        plans = self._plans(reader, scope, group, staged := GroupStage(_GROUP_BYTES_MAX))
+        sessions.rest()
+        outcomes = {plan.tenant.key: self._right(plan) for plan in plans if plan.state is TenantState.RIGHT}
+        due = [plan for plan in plans if plan.state is TenantState.PLANNED]
+        if due:
+            try:
+                staged.send(stage)
+            except ValueRefusedError as error:
+                raise SplitError from error
+            state = self._write(stage, scope, due) if self.execute else self._check(stage, scope)
+            outcomes |= {plan.tenant.key: replace(plan, state=state) for plan in due}
+        return outcomes
+
+    def _plans(self, reader: Session, scope: Scope, group: Sequence[Member], staged: GroupStage) -> list[TenantPlan]:
+        """The plans of those that are as simple as most: nothing in their way, nothing new since they were shown."""
+        keys = [member.key for member in group]
+        runs = group_runs(reader, scope.catalog, scope.tables, keys, _GROUP_BYTES_MAX)
+        plans = []
+        for member in group:
+            assert member.past is not None
+            staged.begin()
+            try:
+                plan = plan_on(reader, GroupLive(runs, member.key), staged, scope, member.past)
+            except (NotGroupableError, VaultError, Refused):
+                continue
+            if plan.state is TenantState.PLANNED:
+                if plan.conflicts or (member.shown is not None and not plan.agrees_with(member.shown)):
+                    continue
+                staged.accept()
+            elif plan.state is not TenantState.RIGHT:
+                continue
+            plans.append(plan)
+        staged.begin()
+        return plans
+
+    def _right(self, plan: TenantPlan) -> TenantPlan:
+        written = self._written.get(plan.tenant.key)
+        if written is not None and plan.root == written.root:
+            return replace(written, state=TenantState.DONE)  # the connection was lost during COMMIT, which was done
+        return plan
+
+    def _check(self, stage: Stage, scope: Scope) -> TenantState:
+        """Whether anything stands in the way of the staged rows. Whose it is does not matter here."""
+        writer = self.restorer.sessions.writer()
+        if next(find_conflicts(writer, scope.catalog, stage, scope.facts, TenantKey("")), None) is not None:
+            raise SplitError
+        return TenantState.PLANNED
+
+    def _write(self, stage: Stage, scope: Scope, plans: Sequence[TenantPlan]) -> TenantState:
+        try:
+            apply_on(self.restorer.sessions, stage, scope, plans)
+        except (LiveChangedError, NotExactError, ReferenceGoneError) as error:
+            raise SplitError from error
+        except psycopg.Error as error:
+            told = explain(error, f"write the rows of {len(plans)} tenants")
+            if isinstance(told, TransientError) and self.restorer.sessions.lost:
+                self._written |= {plan.tenant.key: plan for plan in plans}  # perhaps: it may have been COMMIT's answer
+                raise told from error  # no tenant's fault
+            raise SplitError from error
+        return TenantState.DONE
+
+
+def _grouped(members: Iterable[Member]) -> Iterator[list[Member]]:
+    """Groups of small tenants, and every other tenant by itself, as soon as each is known."""
+    group: list[Member] = []
+    rows = 0
+    for member in members:
+        if not member.groupable:
+            yield [member]
+            continue
+        if group and (len(group) >= TENANTS_MAX or rows + member.rows > _GROUP_ROWS_MAX):
+            yield group
+            group, rows = [], 0
+        group.append(member)
+        rows += member.rows
+    if group:
+        yield group
