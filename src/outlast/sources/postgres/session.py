@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -139,21 +139,10 @@ def connect(
     Raises UsageError (no such database, unreadable URL), SourceError (wrong host, wrong password), TransientError
     (starting up, too many connections) or Refused (a server older or newer than is supported, transaction pooling).
     """
-    parameters = target.parameters
-    password = target.password()
-    parameters.update(
-        application_name=f"outlast {role}",
-        client_encoding="UTF8",
-        connect_timeout=parameters.get("connect_timeout", str(CONNECT_TIMEOUT_S)),
-    )
-    if password is not None:
-        parameters["password"] = password
+    parameters = _parameters(target, role)
+    connection = _open(target, parameters)
     try:
-        connection = psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)  # type: ignore[arg-type]
-    except psycopg.Error as error:
-        raise _explain_connect(error, target) from None
-    try:
-        _check_version(connection)
+        check_version(connection)
         refuse_transaction_pooling(connection, parameters, str(target))
         pin(connection, read_only=read_only)
         connection.autocommit = autocommit
@@ -167,23 +156,62 @@ def connect(
     return connection
 
 
+def connect_for_replication(target: Target, *, role: str) -> Session:
+    """Open a session that speaks the replication protocol as well (`replication=database`). Nothing is pinned in it:
+    it takes simple queries only, see walsender.py. Raises as `connect` does."""
+    parameters = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+    parameters.update(_parameters(target, role), replication="database")
+    return _open(target, parameters)
+
+
+def _parameters(target: Target, role: str) -> dict[str, str]:
+    parameters = target.parameters
+    password = target.password()
+    parameters.update(
+        application_name=f"outlast {role}",
+        client_encoding="UTF8",
+        connect_timeout=parameters.get("connect_timeout", str(CONNECT_TIMEOUT_S)),
+    )
+    if password is not None:
+        parameters["password"] = password
+    return parameters
+
+
+def _open(target: Target, parameters: Mapping[str, str]) -> Session:
+    try:
+        return psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)  # type: ignore[arg-type]
+    except psycopg.Error as error:
+        raise _explain_connect(error, target) from None
+
+
 def pin(connection: Session, *, read_only: bool) -> None:
     """Pin the settings in this session, in one round trip, and make sure that they took.
 
     `connect` has done it. The settings outlive transactions, but not a pooler that hands over another session of the
     server: that is refused in pooling.py before anything is set.
     """
-    wanted = dict(PINNED)
-    wanted["idle_session_timeout"] = "0"
-    if connection.info.server_version >= 170000:
-        wanted["transaction_timeout"] = "0"
+    wanted = pinned(connection.info.server_version)
     if read_only:
         wanted["default_transaction_read_only"] = "on"
     calls = b", ".join([b"pg_catalog.set_config(%s, %s, false)"] * len(wanted))
     given = [part for pair in wanted.items() for part in pair]
     row = connection.execute(b"SELECT " + calls, given).fetchone()
     assert row is not None
-    for (name, value), actual in zip(wanted.items(), row, strict=True):
+    check_pinned(wanted, row)
+
+
+def pinned(server_version: int) -> dict[str, str]:
+    """What a session pins on a server of this version."""
+    wanted = dict(PINNED)
+    wanted["idle_session_timeout"] = "0"
+    if server_version >= 170000:
+        wanted["transaction_timeout"] = "0"
+    return wanted
+
+
+def check_pinned(wanted: Mapping[str, str], given: Sequence[object]) -> None:
+    """Raise SourceError if the server answered anything else than what it was told to set."""
+    for (name, value), actual in zip(wanted.items(), given, strict=True):
         if _normal(str(actual)) != _normal(value):
             raise SourceError(
                 f"the server did not take the setting {name} = '{value}' (it has '{actual}')",
@@ -195,7 +223,7 @@ def _normal(value: str) -> str:
     return "" if value == '""' else value.lower()
 
 
-def _check_version(connection: Session) -> None:
+def check_version(connection: Session) -> None:
     version = connection.info.server_version
     if version < VERSION_MIN:
         major = version // 10000
@@ -250,6 +278,19 @@ _CONNECT_FAILURES: tuple[tuple[str, type[OutlastError], str, str], ...] = (
         SourceError,
         "the server's pg_hba.conf does not let this user in from here",
         "Add a line for this user, database and address, or use sslmode=require if it asks for TLS.",
+    ),
+    (
+        r"replication role to start walsender|permission denied to start WAL sender",
+        SourceError,
+        "this role may not replicate",
+        "ALTER ROLE … REPLICATION (RDS: GRANT rds_replication TO …); `outlast init --print-grants` has all that is "
+        "needed.",
+    ),
+    (
+        r"max_wal_senders",
+        TransientError,
+        "the server has no WAL sender left",
+        "Raise max_wal_senders, or stop a replication client that is not needed.",
     ),
     (
         r"permission denied for database",

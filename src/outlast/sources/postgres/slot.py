@@ -1,0 +1,259 @@
+"""The replication slot: made with an exported snapshot, looked after, dropped.
+
+A slot keeps the server's log from its position on, so one that nobody reads fills the server's disk; and one that the
+server gave up (max_slot_wal_keep_size, a conflict on a standby) has lost changes. What is streamed from it is
+stream.py's.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import pq
+
+from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
+from outlast.core.moment import Lsn
+from outlast.sources.postgres.session import Session, Target, connect, explain
+from outlast.sources.postgres.statements import statement
+from outlast.sources.postgres.walsender import (
+    Identity,
+    Row,
+    ask,
+    identifier,
+    identify,
+    literal,
+    open_walsender,
+    rows_of,
+)
+
+PLUGIN = "pgoutput"
+CREATE_TIMEOUT_S = 600.0
+
+_CANCEL_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlotHealth:
+    """A slot as the server has it. Sizes in bytes; what this server's version does not tell is None."""
+
+    exists: bool
+    plugin: str = ""
+    kind: str = ""
+    database: str | None = None
+    active_pid: int | None = None
+    wal_status: str | None = None  # reserved, extended, unreserved (soon lost), lost
+    safe_wal_bytes: int | None = None  # what may still be written before it is lost; None: without limit
+    restart: Lsn | None = None
+    confirmed: Lsn | None = None
+    two_phase: bool = False
+    lag_bytes: int = 0  # written, not confirmed
+    retained_bytes: int = 0  # of the log, kept for this slot alone if nobody else needs it
+    conflicting: bool | None = None
+    invalidation_reason: str | None = None
+    inactive_s: float | None = None
+    connected_database: str = ""
+
+    @property
+    def active(self) -> bool:
+        return self.active_pid is not None
+
+    @property
+    def lost_because(self) -> str | None:
+        """Why nothing more can be read from it, or None where it can."""
+        if not self.exists:
+            return "it does not exist"
+        if self.invalidation_reason:
+            return _REASONS.get(self.invalidation_reason, f"the server invalidated it ({self.invalidation_reason})")
+        if self.wal_status == "lost":
+            return _REASONS["wal_removed"]
+        if self.conflicting:
+            return "it conflicted with recovery on this standby"
+        return None
+
+
+_REASONS = {
+    "wal_removed": "the server removed log that it still needed (max_slot_wal_keep_size)",
+    "rows_removed": "the server removed catalog rows that it still needed (a standby without hot_standby_feedback)",
+    "wal_level_insufficient": "the primary's wal_level was lowered",
+    "idle_timeout": "nobody read from it for longer than idle_replication_slot_timeout",
+}
+
+
+def slot_health(session: Session, name: str) -> SlotHealth:
+    """Over an ordinary session."""
+    try:
+        row = session.execute(statement("slot_health") + b" %s", [name]).fetchone()
+    except psycopg.Error as error:
+        raise explain(error, f"look at the replication slot {name}") from error
+    return _health(row)
+
+
+def slot_health_from(connection: Session, name: str) -> SlotHealth:
+    """Over a replication session that does not stream yet. Raises psycopg.Error."""
+    rows = ask(connection, statement("slot_health").decode() + literal(name))
+    return _health(rows[0] if rows else None)
+
+
+def _health(row: Row | None) -> SlotHealth:
+    if row is None:
+        return SlotHealth(exists=False)
+    (
+        plugin,
+        kind,
+        database,
+        pid,
+        status,
+        safe,
+        restart,
+        confirmed,
+        two_phase,
+        lag,
+        kept,
+        conflict,
+        reason,
+        idle,
+        here,
+    ) = row
+    return SlotHealth(
+        True,
+        plugin or "",
+        kind or "",
+        database,
+        None if pid is None else int(pid),
+        status,
+        None if safe is None else int(safe),
+        None if restart is None else Lsn.parse(restart),
+        None if confirmed is None else Lsn.parse(confirmed),
+        two_phase == "true",
+        int(lag or 0),
+        int(kept or 0),
+        None if conflict is None else conflict == "true",
+        reason,
+        None if idle is None else float(idle),
+        here or "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedSlot:
+    """A new slot. Its `snapshot` (for SET TRANSACTION SNAPSHOT) sees exactly what committed before `consistent`, and
+    can be joined as long as the block lasts that made it."""
+
+    name: str
+    snapshot: str
+    consistent: Lsn
+    identity: Identity
+
+
+@contextmanager
+def create_slot(target: Target, name: str, *, timeout_s: float = CREATE_TIMEOUT_S) -> Iterator[ExportedSlot]:
+    """Make the slot and hold its snapshot for the length of the block. The slot stays, however the block ends.
+
+    The server waits for every transaction that runs at this moment to end. Past `timeout_s` this gives up: no slot is
+    left behind, and the TransientError names the oldest of them. A name that is taken is Refused.
+    """
+    with closing(open_walsender(target, role="follow")) as connection:
+        try:
+            identity, _ = identify(connection)
+            row = _create(target, connection, name, timeout_s)
+        except psycopg.errors.DuplicateObject as error:
+            raise Refused(
+                f"the replication slot {name} exists already on {target}",
+                hint="It may be in use by another follower. If nobody needs it: SELECT pg_drop_replication_slot(…).",
+                code="slot-exists",
+            ) from error
+        except psycopg.Error as error:
+            raise _explain_create(error, target, name) from error
+        _, consistent, snapshot, _ = row
+        yield ExportedSlot(name, str(snapshot), Lsn.parse(str(consistent)), identity)
+
+
+def drop_slot(target: Target, name: str) -> bool:
+    """Drop it; False where there is none. Refused while somebody reads from it."""
+    with closing(connect(target, role="follow", autocommit=True, read_only=False)) as session:
+        try:
+            session.execute(b"SELECT pg_catalog.pg_drop_replication_slot(%s)", [name])
+        except psycopg.errors.UndefinedObject:
+            return False
+        except psycopg.errors.ObjectInUse as error:
+            raise Refused(
+                f"cannot drop the replication slot {name} of {target}: process {slot_health(session, name).active_pid} "
+                "reads from it",
+                hint="Stop the `outlast follow` that uses it, then run the same command again.",
+                code="slot-in-use",
+            ) from error
+        except psycopg.Error as error:
+            raise explain(error, f"drop the replication slot {name} of {target}") from error
+    return True
+
+
+def _create(target: Target, connection: Session, name: str, timeout_s: float) -> Row:
+    pgconn = connection.pgconn
+    pgconn.send_query(f"CREATE_REPLICATION_SLOT {identifier(name)} LOGICAL {PLUGIN} (SNAPSHOT 'export')".encode())
+    if not _wait(pgconn, timeout_s):
+        waits = _oldest(target, pgconn.backend_pid)
+        _give_up(target, connection)
+        raise TransientError(
+            f"cannot make the replication slot {name} on {target}: after {timeout_s:.0f} s transactions that ran "
+            f"before it have still not ended{waits}",
+            hint="End it (pg_terminate_backend, or COMMIT/ROLLBACK PREPARED), then run the same command again.",
+            code="slot-waits",
+        )
+    results = []
+    while (result := pgconn.get_result()) is not None:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(result)
+        results.append(result)
+    return rows_of(results[0])[0]
+
+
+def _wait(pgconn: pq.abc.PGconn, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    while pgconn.is_busy():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        poll.poll(min(left, 1.0) * 1000)
+        pgconn.consume_input()
+    return True
+
+
+def _give_up(target: Target, connection: Session) -> None:
+    """Let no half-made slot go on waiting on the server: it would become one that nobody reads."""
+    pgconn = connection.pgconn
+    with suppress(psycopg.Error):
+        pgconn.get_cancel().cancel()
+        if _wait(pgconn, _CANCEL_S):
+            return
+    with suppress(psycopg.Error, OutlastError), closing(connect(target, role="follow", autocommit=True)) as session:
+        session.execute(b"SELECT pg_catalog.pg_terminate_backend(%s)", [pgconn.backend_pid])
+
+
+def _oldest(target: Target, pid: int) -> str:
+    with suppress(psycopg.Error, OutlastError), closing(connect(target, role="follow", autocommit=True)) as session:
+        row = session.execute(statement("oldest_transaction"), [pid]).fetchone()
+        if row is not None:
+            return f"; the oldest is {row[0]}, for {row[1]:.0f} s"
+    return ""
+
+
+def _explain_create(error: psycopg.Error, target: Target, name: str) -> OutlastError:
+    doing = f"make the replication slot {name} on {target}"
+    if error.sqlstate == "55000":
+        return SourceError(
+            f"cannot {doing}: {error.diag.message_primary}",
+            hint="Set wal_level = logical on the server and restart it; `outlast check` says what else is missing.",
+            code="wal-level",
+        )
+    if error.sqlstate == "53400":
+        return SourceError(
+            f"cannot {doing}: the server has no free slot", hint="Raise max_replication_slots.", code="no-free-slot"
+        )
+    return explain(error, doing)

@@ -1,0 +1,347 @@
+"""The change stream: one START_REPLICATION session on a slot, and what it tells.
+
+Owns the session: what must be true before it begins (the right history, the right slot, the publications, no gap
+between the slot and the position asked for), its heartbeat, the confirmation of what is safe, and what its errors mean.
+What the bytes say is pgoutput.py's, what becomes of transactions transactions.py's. When to confirm is the caller's.
+
+A consumer may pause for as long as it likes: a thread goes on telling the server that somebody is there, or
+wal_sender_timeout would end the session. The position that is confirmed moves forward only.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Self
+
+import psycopg
+from psycopg import pq
+
+from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
+from outlast.core.moment import Lsn
+from outlast.sources.postgres.pgoutput import PROTOCOL_VERSION, Commit, Decoder, Event, Keepalive, StreamCommit
+from outlast.sources.postgres.session import Session, Target, explain
+from outlast.sources.postgres.slot import PLUGIN, SlotHealth, slot_health_from
+from outlast.sources.postgres.statements import statement
+from outlast.sources.postgres.transactions import time_of
+from outlast.sources.postgres.type_names import TypeNames
+from outlast.sources.postgres.walsender import (
+    Identity,
+    SlotLostError,
+    ask,
+    identifier,
+    identify,
+    literal,
+    open_walsender,
+)
+
+BATCH_BYTES_MAX = 1024 * 1024
+SILENCE_MIN_S = 120.0
+
+_WAIT_MAX_S = 1.0
+_EPOCH_S = 946_684_800  # 2000-01-01, where PostgreSQL's clock begins
+_STATUS = struct.Struct(">cQQQqB").pack
+_REBASE = "Take a new base: drop the slot if it still exists, then `outlast follow` makes a new one and sweeps again."
+
+
+class ChangeStream:
+    """Open with `with`. One thread receives; `confirm` may be called from any.
+
+    `start` is the end of the last transaction that is safe, Lsn(0) for wherever the slot stands. `identity`, where
+    given, is the history that the slot belongs to. Raises SlotLostError, Refused, SourceError or TransientError.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        slot: str,
+        publications: Sequence[str],
+        start: Lsn,
+        *,
+        identity: Identity | None = None,
+        work_mem_kb: int = 64,
+        status_interval_s: float = 10.0,
+    ) -> None:
+        self.slot = slot
+        self.server_end = Lsn(0)
+        """How far the server had read its log when it last said so."""
+        self.server_time: datetime | None = None
+        """Its clock then."""
+        self._where = f"{target}"
+        self._status_interval_s = status_interval_s
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._received = self._confirmed = start.value
+        self._status_due = False
+        self._ended: OutlastError | None = None
+        self._connection = open_walsender(target, role="follow")
+        try:
+            self.identity, next_xid = self._prepare(start, identity, publications, work_mem_kb)
+            types = TypeNames(target)
+            types.learn(self._connection)
+            self._decoder = Decoder(types, next_xid)
+            self._begin(publications, start)
+        except psycopg.Error as error:
+            self._connection.close()
+            raise explain(error, f"stream changes from {target}") from error
+        except BaseException:
+            self._connection.close()
+            raise
+        self._status_at = self._heard_at = time.monotonic()
+        self._beating = threading.Thread(target=self._beat, name="outlast stream heartbeat", daemon=True)
+        self._beating.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Tell the server what is confirmed, and hang up."""
+        self._stop.set()
+        with self._lock:
+            if self._ended is None:
+                with suppress(psycopg.Error):
+                    self._send_status()
+                    self._pgconn.put_copy_end()
+                    self._pgconn.flush()
+            self._ended = self._ended or SourceError("the change stream was closed")
+            self._connection.close()
+        self._beating.join()
+
+    @property
+    def _pgconn(self) -> pq.abc.PGconn:
+        return self._connection.pgconn
+
+    def _prepare(
+        self, start: Lsn, expected: Identity | None, publications: Sequence[str], work_mem_kb: int
+    ) -> tuple[Identity, int]:
+        connection = self._connection
+        identity, _ = identify(connection)
+        _check_history(identity, expected, self._where)
+        check_slot(slot_health_from(connection, self.slot), self.slot, self._where, start)
+        _check_publications(connection, publications, self._where)
+        ask(connection, f"SET logical_decoding_work_mem = {literal(f'{work_mem_kb}kB')}")
+        ((timeout, next_xid),) = ask(connection, statement("stream_begin").decode())
+        # The server answers while it writes, but not while it skips or sorts; it gives up on us by the same measure.
+        self._silence_s = max(SILENCE_MIN_S, 2 * int(str(timeout)) / 1000)
+        return identity, int(str(next_xid))
+
+    def _begin(self, publications: Sequence[str], start: Lsn) -> None:
+        # `origin` is left at its default, any (PostgreSQL 15 knows no other): a row that came by replication is a
+        # customer's row as well. `two_phase` is left off: what was prepared comes at COMMIT PREPARED.
+        names = literal(",".join(identifier(name) for name in publications))
+        options = f"proto_version '{PROTOCOL_VERSION}', publication_names {names}, streaming 'on', messages 'true'"
+        command = f"START_REPLICATION SLOT {identifier(self.slot)} LOGICAL {start} ({options}, binary 'false')"
+        result = self._pgconn.exec_(command.encode())
+        if result.status != pq.ExecStatus.COPY_BOTH:
+            error = psycopg.errors.error_from_result(result)
+            raise _explain_begin(error, self.slot, self._where) from error
+        self._pgconn.nonblocking = 1
+        self._poll = select.poll()
+        self._poll.register(self._pgconn.socket, select.POLLIN)
+
+    def receive(self, timeout_s: float) -> list[Event]:
+        """What has come, at the latest after `timeout_s` (then []). What came before an end is given before its error.
+
+        Raises TransientError (the connection or the server went away), SlotLostError or SourceError.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            self._heard_at = max(self._heard_at, time.monotonic() - self._status_interval_s)
+            while True:
+                if self._ended is not None:
+                    raise self._ended
+                self._drain()
+                events = self._decoder.take()
+                if events:
+                    self._note(events)
+                now = time.monotonic()
+                self._keep_alive(now)
+                if events or now >= deadline:
+                    return events
+                if self._ended is None:
+                    self._poll.poll(max(0.0, min(deadline - now, _WAIT_MAX_S)) * 1000)
+
+    def confirm(self, flushed: Lsn) -> None:
+        """Everything before `flushed` is safe: the server may forget it. A lower position than before is ignored."""
+        if flushed.value <= self._confirmed:
+            return
+        self._confirmed = flushed.value
+        self._status_due = True
+        if self._lock.acquire(blocking=False):  # else whoever receives sends it within a second
+            try:
+                self._keep_alive(time.monotonic())
+            finally:
+                self._lock.release()
+
+    def _drain(self) -> None:
+        """Decode what has come, up to a batch."""
+        pgconn, decoder = self._pgconn, self._decoder
+        left = BATCH_BYTES_MAX
+        fresh = False
+        try:
+            while left > 0:
+                length, size = decoder.receive(pgconn.get_copy_data, left)
+                left -= size
+                if size:
+                    fresh = False
+                if length < 0:
+                    self._ended = self._end_of_stream()
+                    return
+                if length == 0:
+                    if fresh:
+                        return
+                    pgconn.consume_input()
+                    fresh = True
+        except psycopg.Error as error:
+            self._ended = _explain_lost(error, self.slot, self._where)
+
+    def _end_of_stream(self) -> OutlastError:
+        """The server ended the copy: with an error, or because it shuts down."""
+        with suppress(psycopg.Error):
+            while (result := self._pgconn.get_result()) is not None:
+                if result.status == pq.ExecStatus.FATAL_ERROR:
+                    return _explain_lost(psycopg.errors.error_from_result(result), self.slot, self._where)
+        return _lost(self._where, "the server is shutting down")
+
+    def _note(self, events: list[Event]) -> None:
+        self._heard_at = time.monotonic()
+        for event in events:
+            kind = type(event)
+            if kind is Keepalive:
+                assert isinstance(event, Keepalive)
+                self._received = max(self._received, event.end)
+                self.server_end = max(self.server_end, Lsn(event.end))
+                self.server_time = time_of(event.time_us)
+                self._status_due = self._status_due or event.wants_reply
+            elif kind is Commit or kind is StreamCommit:
+                assert isinstance(event, Commit | StreamCommit)
+                self._received = max(self._received, event.end)
+
+    def _keep_alive(self, now: float) -> None:
+        """Send a status where one is due. Called with the lock held."""
+        if self._ended is not None:
+            return
+        if now - self._heard_at > self._silence_s:
+            self._ended = _lost(self._where, f"nothing was heard from the server for {self._silence_s:.0f} s")
+        elif self._status_due or now - self._status_at >= self._status_interval_s:
+            try:
+                self._send_status(ask_back=now - self._heard_at >= self._status_interval_s)
+            except psycopg.Error as error:
+                # What the server said before it hung up is still to be read: the next receive finds the end itself.
+                if self._pgconn.status != pq.ConnStatus.OK:
+                    self._ended = _explain_lost(error, self.slot, self._where)
+
+    def _send_status(self, *, ask_back: bool = False) -> None:
+        clock = int((time.time() - _EPOCH_S) * 1_000_000)
+        received = max(self._received, self._confirmed)
+        self._pgconn.put_copy_data(_STATUS(b"r", received, self._confirmed, self._confirmed, clock, ask_back))
+        self._pgconn.flush()
+        self._status_due = False
+        self._status_at = time.monotonic()
+
+    def _beat(self) -> None:
+        """The heartbeat while nobody receives; who receives, beats by himself."""
+        while not self._stop.wait(min(_WAIT_MAX_S, self._status_interval_s / 2)):
+            if self._lock.acquire(blocking=False):
+                try:
+                    now = time.monotonic()
+                    self._heard_at = max(self._heard_at, now - self._status_interval_s / 2)  # nobody has listened
+                    self._keep_alive(now)
+                finally:
+                    self._lock.release()
+
+
+def _check_history(found: Identity, expected: Identity | None, where: str) -> None:
+    if expected is None or found == expected:
+        return
+    what = "another cluster" if found.system != expected.system else f"on timeline {found.timeline}"
+    raise Refused(
+        f"cannot go on following {where}: it is {what} now, and the log in the vault is of system {expected.system}, "
+        f"timeline {expected.timeline}",
+        hint="After a failover or a restore the old log ends here. " + _REBASE,
+        code="other-history",
+    )
+
+
+def check_slot(health: SlotHealth, slot: str, where: str, start: Lsn) -> None:
+    """Raise unless everything from `start` on can be had from this slot, by us and now."""
+    reason = health.lost_because
+    if reason is None and (health.plugin != PLUGIN or health.kind != "logical"):
+        reason = f"it is of another kind ({health.kind}, {health.plugin or 'no plugin'})"
+    if reason is None and health.database != health.connected_database:
+        reason = f"it belongs to the database {health.database}"
+    if reason is None and health.confirmed is not None and 0 < start.value < health.confirmed.value:
+        reason = (
+            f"it stands at {health.confirmed} already, and the vault's log ends at {start}: what is between is gone"
+        )
+    if reason is not None:
+        raise SlotLostError(f"cannot follow {where}: the replication slot {slot} is lost: {reason}", hint=_REBASE)
+    if health.active:
+        raise TransientError(
+            f"cannot follow {where}: process {health.active_pid} of the server reads from the replication slot {slot}",
+            hint="Another `outlast follow` runs, or one has just died: the server frees the slot within "
+            "wal_sender_timeout. See pg_stat_replication.",
+            code="slot-in-use",
+        )
+
+
+def _check_publications(connection: Session, publications: Sequence[str], where: str) -> None:
+    wanted = ", ".join(literal(name) for name in publications)
+    rows = ask(connection, f"SELECT pubname FROM pg_catalog.pg_publication WHERE pubname IN ({wanted})")  # noqa: S608
+    missing = [name for name in publications if (name,) not in rows]
+    if missing:
+        raise SourceError(
+            f"cannot follow {where}: the publication {missing[0]} does not exist",
+            hint="`outlast follow --setup` plans what is missing; with --execute it makes it.",
+            code="publication-missing",
+        )
+
+
+def _explain_begin(error: psycopg.Error, slot: str, where: str) -> OutlastError:
+    if error.sqlstate == "55006":
+        return TransientError(
+            f"cannot follow {where}: the replication slot {slot} is in use",
+            hint="Another `outlast follow` runs, or one has just died; see pg_stat_replication.",
+            code="slot-in-use",
+        )
+    if error.sqlstate in ("42704", "55000", "58P01"):
+        return SlotLostError(
+            f"cannot follow {where}: the replication slot {slot} is lost: {error.diag.message_primary}", hint=_REBASE
+        )
+    return explain(error, f"stream changes from {where}")
+
+
+def _explain_lost(error: psycopg.Error, slot: str, where: str) -> OutlastError:
+    """Why a running stream ended."""
+    state = error.sqlstate
+    if state == "42704":
+        return SourceError(
+            f"cannot follow {where}: a publication did not exist at this place of the log, or was dropped "
+            f"({error.diag.message_primary})",
+            hint="A slot that is older than its publication can never be read. " + _REBASE,
+            code="publication-missing",
+        )
+    if state in ("58P01", "55000"):
+        return SlotLostError(
+            f"cannot follow {where}: the replication slot {slot} is lost: {error.diag.message_primary}", hint=_REBASE
+        )
+    if state is None or state[:2] in ("08", "57"):
+        said = error.diag.message_primary if state else str(error).strip().partition("\n")[0]
+        return _lost(where, said or "the connection is gone")
+    return explain(error, f"follow {where}")
+
+
+def _lost(where: str, why: str) -> TransientError:
+    return TransientError(
+        f"the change stream of {where} was cut: {why}",
+        hint="Nothing is lost: `outlast follow` goes on where the vault's log ends.",
+        code="stream-cut",
+    )
