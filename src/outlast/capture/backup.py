@@ -7,11 +7,9 @@ interrupts it before the record leaves the vault as it was; what had been put is
 from __future__ import annotations
 
 import difflib
-import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -21,27 +19,27 @@ import psycopg
 from outlast.capture import deciding
 from outlast.capture.census import Census, take_census
 from outlast.capture.deciding import Decision
-from outlast.capture.packing import Packer, RunContext, TenantDraft
-from outlast.capture.part import PartSpec, Progress, capture_part
+from outlast.capture.packing import Packer, RunContext
+from outlast.capture.part import PartSpec, Progress, Tally, capture_part
 from outlast.capture.putting import Written, putting
 from outlast.capture.reading import Reading
 from outlast.capture.recording import EncodedRun, RunSummary, encode_run
 from outlast.capture.records import Records, recover
+from outlast.capture.schema import dumping, pack_schema
 from outlast.capture.spool import Spool
+from outlast.capture.whole import check_counts, share_out, survey
 from outlast.capture.workers import Workers
 from outlast.core.errors import NotFoundError, Refused, UsageError
 from outlast.core.moment import Moment
-from outlast.core.table import Column, Ownership, OwnershipKind, Table, TableName
+from outlast.core.table import Table
 from outlast.core.tenant import ORPHAN, RESERVED, SCHEMA, SHARED, Tenant, TenantKey
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.check import unreadable
-from outlast.sources.postgres.dump import dump_schema
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.session import Target, explain
 from outlast.sources.postgres.snapshot import Snapshot, await_flush, join_snapshot, open_snapshot
 from outlast.sources.postgres.tenants import read_tenants
 from outlast.state.local import LocalState, WriterLock
-from outlast.vault.chunk import Chunker
 from outlast.vault.keys import WriterKeys
 from outlast.vault.record import digest
 from outlast.vault.run import RunIndex, commit_run, load_index
@@ -128,6 +126,8 @@ class _Backup:
         self._watcher = watcher
         self._stack = stack
         self._records = Records(place.state, place.source)
+        self._about: Mapping[str, object] = {}  # what an interruption leaves as a note on what is pending
+        self._tally = Tally()
         self._rows_read = self._objects = self._size_bytes = 0
 
     def run(self) -> BackupResult:
@@ -141,32 +141,73 @@ class _Backup:
         reading = Reading.of(catalog, snapshot.moment)
         workers = self._start_workers(catalog)
         hidden = unreadable(snapshot.session, catalog.tables)
-        dump = self._stack.enter_context(_dumping(place.target, snapshot.name, hidden))
+        dump = self._stack.enter_context(dumping(place.target, snapshot.name, hidden))
         tenants = read_tenants(snapshot.session, catalog)
-        census = self._take_census(snapshot, catalog, tenants, reading)
         context = RunContext(place.source, index.run + 1, snapshot.moment)
-        decision = self._decide(census, tenants, reading, index)
-        self._begin_pending(context, decision, index.record, vault, started)
-        self._capture(workers, snapshot, catalog, census, context, decision)
-        self._write_schema(context, dump.result(), index)
+        since = self._comparable(reading)
+        self._about = {
+            "run": context.run,
+            "base": index.record,
+            "vault": vault,
+            "started": started.isoformat(),
+            "reading": reading.to_json(),
+        }
+        part = self._part(snapshot, catalog, reading, context)
+        if since is None and self._options.tenants is None:
+            found = self._read_all(workers, snapshot, part, tenants, index)
+        else:
+            census = self._take_census(snapshot, part, tenants, since)
+            decision = self._decide(census, tenants, reading, index)
+            found = self._read_changed(workers, part, census, decision)
+        with Spool(place.state.directory) as spool, putting(place.store) as create:
+            packer = Packer(context, place.keys, spool, create)
+            schema = pack_schema(dump.result(), packer, self._records.get(SCHEMA), index.recipients)
+            create.settle()
+            self._heard(create.written)
+        self._records.add_pending(schema)
         self._watcher.stage("recording", None)
         await_flush(snapshot.session, snapshot.moment.high, snapshot.taken_at)
-        rows, orphans = sum(census.rows_by_table().values()), census.rows(ORPHAN)
-        summary = RunSummary(started, catalog, rows, orphans, self._scope(tenants))
+        rows = sum(found.rows.values())
+        summary = RunSummary(started, catalog, rows, found.orphan_rows, self._scope(tenants))
         run = encode_run(context, index, self._records, summary, place.keys)
         self._commit(context, run, self._trusted(reading))
         return BackupResult(
             run=context.run,
             moment=context.moment,
-            tenants=len(set(census.tenants) - RESERVED),
+            tenants=found.tenants,
             written=run.written,
             rows=rows,
             rows_read=self._rows_read,
-            orphan_rows=orphans,
+            orphan_rows=found.orphan_rows,
             objects=self._objects,
             size_bytes=self._size_bytes,
             seconds=time.monotonic() - began,
             notices=catalog.notices,
+        )
+
+    def _comparable(self, reading: Reading) -> int | None:
+        """The xmin of the oldest snapshot that something stands for which a census of now can be held against."""
+        notes = [self._records.about("pending").get("reading", {})]
+        if not self._options.full:
+            notes.append(self._records.about("current"))
+        return min((about["first"] for about in notes if reading.continues(about)), default=None)
+
+    def _part(self, snapshot: Snapshot, catalog: Catalog, reading: Reading, context: RunContext) -> PartSpec:
+        """What all parts have in common."""
+        return PartSpec(
+            target=self._place.target,
+            snapshot=snapshot.name,
+            catalog=catalog,
+            tables=tuple(table for table in catalog.tables if deciding.is_swept(table)),
+            tasks=(),
+            shares={},
+            within=None,
+            reading=reading.cluster,
+            recipients={},
+            context=context,
+            keys=self._place.keys,
+            vault_url=self._place.store.url,
+            state_directory=self._place.state.directory,
         )
 
     def _trusted(self, reading: Reading) -> Mapping[str, object]:
@@ -186,20 +227,71 @@ class _Backup:
 
     def _start_workers(self, catalog: Catalog) -> Workers | None:
         """Start the worker processes early where it is plain that they will be needed: nothing was seen before."""
-        size = sum(table.size_bytes for table in catalog.tables if deciding.is_swept(table))
-        if self._options.jobs < 2 or size < PARALLEL_BYTES_MIN or self._records.about("current"):
+        if self._records.about("current") or not self._is_large(_size(catalog.tables)):
             return None
         return self._workers()
+
+    def _is_large(self, size_bytes: int) -> bool:
+        return self._options.jobs > 1 and size_bytes >= PARALLEL_BYTES_MIN
 
     def _workers(self) -> Workers:
         workers = Workers(self._options.jobs)
         self._stack.callback(workers.close)
         return workers
 
+    def _read_all(
+        self,
+        workers: Workers | None,
+        snapshot: Snapshot,
+        part: PartSpec,
+        tenants: Mapping[TenantKey, Tenant],
+        index: RunIndex,
+    ) -> Tally:
+        """Read every row, with no census before it."""
+        if workers is None and self._is_large(_size(part.tables)):
+            workers = self._workers()
+        self._watcher.stage("counting", len(part.tables))
+        count = self._options.jobs if workers is not None else 1
+        found = survey(snapshot.session, part.catalog, part.tables, count, self._watcher.advance)
+        remembered = deciding.remember(self._records.all(), index.erased, trusted=False)
+        tasks = deciding.everyone(tenants, remembered, prefix_of=self._prefix, recipients=index.recipients)
+        others = dict(index.recipients)
+        for task in tasks:
+            others.pop(task.prefix, None)
+        self._begin_pending(frozenset(), {})
+        self._watcher.stage("reading", sum(found.rows.values()))
+        self._capture(
+            workers,
+            [
+                replace(part, within=one, tasks=known, recipients=others)
+                for one, known in share_out(tasks, found.slices, part.catalog)
+            ],
+        )
+        check_counts(found.rows, self._tally)
+        return self._tally
+
+    def _read_changed(self, workers: Workers | None, part: PartSpec, census: Census, decision: Decision) -> Tally:
+        """Read what the census found not to be as it was, in worker processes where it is much."""
+        self._begin_pending(decision.resumed, decision.relabelled)
+        self._watcher.stage("reading", decision.rows)
+        rows = census.rows_by_table()
+        if workers is None and self._is_large(deciding.estimate_bytes(decision.tasks, part.tables, rows)):
+            workers = self._workers()
+        count = self._options.jobs if workers is not None else 1
+        complete = self._options.tenants is None
+        self._capture(
+            workers,
+            [
+                replace(part, tasks=tuple(tasks), shares=deciding.shares(tasks, rows, complete=complete))
+                for tasks in deciding.split(decision.tasks, part.tables, rows, count)
+            ],
+        )
+        return Tally(len(set(census.tenants) - RESERVED), census.rows(ORPHAN), rows)
+
     def _take_census(
-        self, snapshot: Snapshot, catalog: Catalog, tenants: Mapping[TenantKey, Tenant], reading: Reading
+        self, snapshot: Snapshot, part: PartSpec, tenants: Mapping[TenantKey, Tenant], since: int | None
     ) -> Census:
-        census = Census([table for table in catalog.tables if deciding.is_swept(table)], reading.cluster)
+        census = Census(part.tables, part.reading)
         self._watcher.stage("counting", len(census.tables))
         wanted = (
             None if self._options.tenants is None else [find_tenant(tenants, name) for name in self._options.tenants]
@@ -209,109 +301,55 @@ class _Backup:
                 stack.enter_context(join_snapshot(self._place.target, "backup", snapshot.name))
                 for _ in range(max(1, min(self._options.jobs, len(census.tables))))
             ]
-            take_census(sessions, catalog, census, tenants=wanted, advance=lambda _: self._watcher.advance(1))
+            take_census(
+                sessions, part.catalog, census, tenants=wanted, since=since, advance=lambda _: self._watcher.advance(1)
+            )
         return census
 
     def _decide(
         self, census: Census, tenants: Mapping[TenantKey, Tenant], reading: Reading, index: RunIndex
     ) -> Decision:
         trusted = not self._options.full and reading.continues(self._records.about("current"))
-        remembered = deciding.remember(self._records.all(), index.erased, trusted=trusted)
-        pending = deciding.remember(self._records.pending(), index.erased, trusted=True)
+        resumable = reading.continues(self._records.about("pending").get("reading", {}))
         return deciding.decide(
             census,
             tenants,
-            remembered,
-            pending,
-            prefix_of=lambda tenant: self._place.keys.prefix(self._place.source, tenant),
+            deciding.remember(self._records.all(), index.erased, trusted=trusted),
+            deciding.remember(self._records.pending() if resumable else (), index.erased, trusted=True),
+            prefix_of=self._prefix,
             recipients=index.recipients,
             complete=self._options.tenants is None,
         )
 
-    def _begin_pending(
-        self, context: RunContext, decision: Decision, base: str | None, vault: str, started: datetime
-    ) -> None:
-        resumed = set(decision.resumed)
+    def _prefix(self, tenant: TenantKey) -> str:
+        return self._place.keys.prefix(self._place.source, tenant)
+
+    def _begin_pending(self, resumed: frozenset[TenantKey], relabelled: Mapping[TenantKey, str | None]) -> None:
         self._records.drop_pending(
             [record.tenant.key for record in self._records.pending() if record.tenant.key not in resumed]
         )
-        about = {"run": context.run, "base": base, "vault": vault, "started": started.isoformat()}
-        self._records.set_pending(about)
-        relabelled = [
-            replace(record, tenant=Tenant(key, label))
-            for key, label in decision.relabelled.items()
-            if (record := self._records.get(key)) is not None
-        ]
-        self._records.add_pending(relabelled)
+        self._records.set_pending(self._about)
+        self._records.add_pending(
+            [
+                replace(record, tenant=Tenant(key, label))
+                for key, label in relabelled.items()
+                if (record := self._records.get(key)) is not None
+            ]
+        )
 
-    def _write_schema(self, context: RunContext, dump: Mapping[str, bytes], index: RunIndex) -> None:
-        """The schema is a tenant of its own, whose tables are pg_dump's sections and whose rows are their lines."""
-        place = self._place
-        prefix = place.keys.prefix(place.source, SCHEMA)
-        with Spool(place.state.directory) as spool, putting(place.store) as create:
-            packer = Packer(context, place.keys, spool, create)
-            previous = self._records.get(SCHEMA)
-            recipient = previous.recipient if previous else index.recipients.get(prefix)
-            tables = [_section(name) for name in dump]
-            seen = {str(_section(name).name): hashlib.sha256(text).digest() for name, text in dump.items()}
-            if previous is not None and previous.seen == seen:
-                return
-            draft = TenantDraft(
-                Tenant(SCHEMA), prefix, recipient or packer.new_key(Tenant(SCHEMA), prefix), previous, seen
-            )
-            for name, text in dump.items():
-                chunker = Chunker(lambda _: b"")
-                table = str(_section(name).name)
-                packer.take(draft, table, chunker.add(text, text.count(b"\n")))
-                packer.take(draft, table, chunker.finish())
-            record = packer.finish(draft, {str(table.name): table for table in tables})
-            create.settle()
-            self._heard(create.written)
-        self._records.add_pending([record])
-
-    def _capture(
-        self,
-        workers: Workers | None,
-        snapshot: Snapshot,
-        catalog: Catalog,
-        census: Census,
-        context: RunContext,
-        decision: Decision,
-    ) -> None:
-        """Read what must be read, in worker processes where it is much."""
-        self._watcher.stage("reading", decision.rows)
-        if not decision.tasks:
-            return
-        rows = census.rows_by_table()
-        size = deciding.estimate_bytes(decision.tasks, census.tables, rows)
-        if workers is None and self._options.jobs > 1 and size >= PARALLEL_BYTES_MIN:
-            workers = self._workers()
-        count = self._options.jobs if workers is not None else 1
-        parts = [
-            PartSpec(
-                target=self._place.target,
-                snapshot=snapshot.name,
-                catalog=catalog,
-                tables=census.tables,
-                tasks=tuple(part),
-                shares=deciding.shares(part, rows, complete=self._options.tenants is None),
-                context=context,
-                keys=self._place.keys,
-                vault_url=self._place.store.url,
-                state_directory=self._place.state.directory,
-            )
-            for part in deciding.split(decision.tasks, census.tables, rows, count)
-        ]
-        if workers is not None:
+    def _capture(self, workers: Workers | None, parts: Sequence[PartSpec]) -> None:
+        if workers is not None and parts:
             workers.run(parts, self._heard)
             return
         for part in parts:
             capture_part(part, self._heard, self._place.store)
 
-    def _heard(self, message: Progress | Written) -> None:
+    def _heard(self, message: Progress | Written | Tally) -> None:
         if isinstance(message, Progress):
             self._rows_read += message.rows
             self._watcher.advance(message.rows)
+        elif isinstance(message, Tally):
+            self._tally += message
         else:
             self._objects += message.objects
             self._size_bytes += message.size_bytes
@@ -354,13 +392,5 @@ def find_tenant(tenants: Mapping[TenantKey, Tenant], name: str) -> TenantKey:
     )
 
 
-@contextmanager
-def _dumping(target: Target, snapshot: str, hidden: Sequence[TableName]) -> Iterator[Future[dict[str, bytes]]]:
-    """The schema, dumped by pg_dump while rows are read; without tables that this role may not read."""
-    with ThreadPoolExecutor(1, "schema") as pool:
-        yield pool.submit(dump_schema, target, snapshot, hidden)
-
-
-def _section(name: str) -> Table:
-    """A section of the schema as a table of lines."""
-    return Table(TableName(SCHEMA, name), (Column("line", "text"),), (), (), Ownership(OwnershipKind.OWNED))
+def _size(tables: Sequence[Table]) -> int:
+    return sum(table.size_bytes for table in tables if deciding.is_swept(table))

@@ -38,7 +38,7 @@ class Remembered:
     def to_read(self, runs: Mapping[str, Seen]) -> dict[str, int]:
         """Rows to read by table: of the runs that are not as they were."""
         before = self.seen if self.trusted else {}
-        return {name: run.rows for name, run in runs.items() if before.get(name) != run.digest}
+        return {name: run.rows for name, run in runs.items() if not run.is_as(before.get(name))}
 
     def is_as(self, runs: Mapping[str, Seen]) -> bool:
         return set(self.seen) == set(runs) and not self.to_read(runs)
@@ -97,6 +97,24 @@ def decide(
             )
         )
     return Decision(tuple(tasks), relabelled, frozenset(resumed))
+
+
+def everyone(
+    tenants: Mapping[TenantKey, Tenant],
+    remembered: Mapping[TenantKey, Remembered],
+    *,
+    prefix_of: Callable[[TenantKey], str],
+    recipients: Mapping[str, str],
+) -> tuple[TenantTask, ...]:
+    """Every tenant that is known before anything is counted: what the tenant table and this host have of each."""
+    tasks: list[TenantTask] = []
+    for key in dict.fromkeys((*tenants, *remembered)):
+        before = remembered.get(key)
+        tenant = tenants.get(key) or Tenant(key, before.label if before else None)
+        prefix = before.prefix if before else prefix_of(key)
+        recipient = before.recipient if before else recipients.get(prefix)
+        tasks.append(TenantTask(tenant, prefix, recipient, seen={}, read={}, remembered=before is not None))
+    return tuple(tasks)
 
 
 def split(

@@ -16,7 +16,7 @@ from outlast.capture.records import TenantRecord
 from outlast.capture.spool import Spool
 from outlast.core.moment import Moment
 from outlast.core.table import Table
-from outlast.core.tenant import Tenant
+from outlast.core.tenant import Tenant, TenantKey
 from outlast.vault.chunk import Chunk, table_root, tenant_root
 from outlast.vault.keys import WriterKeys, key_path, seal
 from outlast.vault.manifest import ChunkRef, Head, Manifest, TableManifest
@@ -161,6 +161,9 @@ class Packer:
         name, data = builder.finish(manifest, signature)
         self._create(pack_path(self._context.source, draft.prefix, name), data)
         return name, offset
+
+    def prefix(self, tenant: TenantKey) -> str:
+        return self._keys.prefix(self._context.source, tenant)
 
     def new_key(self, tenant: Tenant, prefix: str) -> str:
         """Make a key for a tenant that has none, and put it into the vault. Returns its public half."""

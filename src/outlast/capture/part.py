@@ -1,16 +1,18 @@
 """One part of a sweep: some of the tenants, all of their tables, from reading to packs in the vault.
 
-A backup splits its tenants into parts, one a worker process; a part needs nothing from the others but the snapshot.
+A backup splits its tenants into parts, one a worker process; a part needs nothing from the others but the snapshot. It
+reads the tenants that it is told, or, where nobody counted them before, all that stand in a slice of the rows' order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
+from outlast.capture.census import counted_digest
 from outlast.capture.packing import Packer, Piece, RunContext, TenantDraft
 from outlast.capture.putting import Written, putting
 from outlast.capture.records import Records, TenantRecord
@@ -18,7 +20,8 @@ from outlast.capture.spool import Spool
 from outlast.core.errors import BugError, SourceError
 from outlast.core.row import key_of
 from outlast.core.table import OwnershipKind, Table
-from outlast.core.tenant import ORPHAN, Tenant, TenantKey
+from outlast.core.tenant import ORPHAN, RESERVED, Tenant, TenantKey
+from outlast.sources.postgres.query import Slice
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session, Target, explain
 from outlast.sources.postgres.snapshot import join_snapshot, read_in_bulk
@@ -35,7 +38,10 @@ _BULK_SHARE_MIN = 0.2
 
 @dataclass(frozen=True, slots=True)
 class TenantTask:
-    """A tenant to read: the rows that the census counted, by table, for the tables that must be read."""
+    """A tenant that is known before it is read, and what of it must be read.
+
+    `read` are the rows that the census counted, by table, and `seen` its digests; without a census both are empty.
+    """
 
     tenant: Tenant
     prefix: str
@@ -55,6 +61,9 @@ class PartSpec:
     tables: tuple[Table, ...]
     tasks: tuple[TenantTask, ...]
     shares: Mapping[str, float]  # by table, how much of it this part reads: 1 is all of it
+    within: Slice | None  # all tenants of this slice are read, known or not; None: those of the tasks
+    reading: str  # what digests hold under (census.py)
+    recipients: Mapping[str, str]  # by folder, for a tenant that no task knows and the vault does
     context: RunContext
     keys: WriterKeys
     vault_url: str
@@ -68,7 +77,20 @@ class Progress:
     rows: int
 
 
-Report = Callable[[Progress | Written], None]
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a part, or several, found where no census had counted it."""
+
+    tenants: int = 0
+    orphan_rows: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)  # by table
+
+    def __add__(self, other: Tally) -> Tally:
+        rows = {name: self.rows.get(name, 0) + other.rows.get(name, 0) for name in {**self.rows, **other.rows}}
+        return Tally(self.tenants + other.tenants, self.orphan_rows + other.orphan_rows, rows)
+
+
+Report = Callable[[Progress | Written | Tally], None]
 
 
 class _Batched:
@@ -108,16 +130,18 @@ def _capture(spec: PartSpec, report: Report, store: Store) -> None:
     ):
         records = Records(state, spec.context.source)
         packer = Packer(spec.context, spec.keys, spool, create)
-        drafts = {task.tenant.key: _draft(task, records, packer) for task in spec.tasks}
+        drafts = _Drafts(spec, records, packer)
         progress = _Batched(report)
         for table in spec.tables:
             _read_table(session, spec, table, drafts, packer, progress)
         progress.send()
         session.close()  # the snapshot is not held open while packs are put
+        if spec.within is not None:
+            report(drafts.tally())
         by_name = {str(table.name): table for table in spec.tables}
         done: list[TenantRecord] = []
-        for task in spec.tasks:
-            done.append(packer.finish(drafts.pop(task.tenant.key), by_name))
+        for draft in drafts.taken():
+            done.append(packer.finish(draft, by_name))
             if len(done) >= _RECORDS_AT_ONCE:
                 create.settle()
                 records.add_pending(done)
@@ -127,44 +151,83 @@ def _capture(spec: PartSpec, report: Report, store: Store) -> None:
         report(create.written)
 
 
-def _draft(task: TenantTask, records: Records, packer: Packer) -> TenantDraft:
-    recipient = task.recipient or packer.new_key(task.tenant, task.prefix)
-    read: dict[str, list[Piece]] = {table: [] for table in task.read}
-    previous = records.get(task.tenant.key) if task.remembered else None
-    if previous is not None and previous.recipient != recipient:
-        previous = None  # erased since: nothing that is sealed to the destroyed key may be pointed to
-    return TenantDraft(task.tenant, task.prefix, recipient, previous, task.seen, read)
+class _Drafts:
+    """What is read of each tenant, begun when its first row comes."""
+
+    def __init__(self, spec: PartSpec, records: Records, packer: Packer) -> None:
+        self._spec = spec
+        self._records = records
+        self._packer = packer
+        self._tasks = {task.tenant.key: task for task in spec.tasks}
+        self._drafts: dict[TenantKey, TenantDraft] = {}
+
+    def of(self, tenant: TenantKey) -> TenantDraft:
+        draft = self._drafts.get(tenant)
+        if draft is None:
+            draft = self._drafts[tenant] = self._begin(self._tasks.get(tenant) or self._met(tenant))
+        return draft
+
+    def _met(self, tenant: TenantKey) -> TenantTask:
+        """One that neither the tenant table nor this host knows: its root row is gone, its rows are not."""
+        prefix = self._packer.prefix(tenant)
+        return TenantTask(Tenant(tenant), prefix, self._spec.recipients.get(prefix), {}, {}, remembered=False)
+
+    def _begin(self, task: TenantTask) -> TenantDraft:
+        recipient = task.recipient or self._packer.new_key(task.tenant, task.prefix)
+        read: dict[str, list[Piece]] = {table: [] for table in task.read}
+        previous = self._records.get(task.tenant.key) if task.remembered else None
+        if previous is not None and previous.recipient != recipient:
+            previous = None  # erased since: nothing that is sealed to the destroyed key may be pointed to
+        return TenantDraft(task.tenant, task.prefix, recipient, previous, dict(task.seen), read)
+
+    def taken(self) -> Iterator[TenantDraft]:
+        """All of them, each given up as it is handed out; and those of remembered tenants that have no rows now."""
+        tables = {str(table.name): table for table in self._spec.tables}
+        gone = [task for key, task in self._tasks.items() if task.remembered and key not in self._drafts]
+        while self._drafts:
+            _, draft = self._drafts.popitem()
+            if self._spec.within is not None:
+                for name, pieces in draft.tables.items():
+                    draft.seen[name] = counted_digest(tables[name], _rows(pieces), self._spec.reading)
+            yield draft
+        yield from map(self._begin, gone)
+
+    def tally(self) -> Tally:
+        rows: dict[str, int] = {}
+        for draft in self._drafts.values():
+            for name, pieces in draft.tables.items():
+                rows[name] = rows.get(name, 0) + _rows(pieces)
+        orphans = self._drafts.get(ORPHAN)
+        orphan_rows = sum(map(_rows, orphans.tables.values())) if orphans else 0
+        return Tally(len(set(self._drafts) - RESERVED), orphan_rows, rows)
+
+
+def _rows(pieces: list[Piece]) -> int:
+    return sum(piece.rows for piece in pieces)
 
 
 def _read_table(
-    session: Session,
-    spec: PartSpec,
-    table: Table,
-    drafts: dict[TenantKey, TenantDraft],
-    packer: Packer,
-    progress: _Batched,
+    session: Session, spec: PartSpec, table: Table, drafts: _Drafts, packer: Packer, progress: _Batched
 ) -> None:
     name = str(table.name)
-    expected = {task.tenant.key: task.read[name] for task in spec.tasks if task.read.get(name)}
-    if not expected:
-        return
     chunker = Chunker(key_of(table.key_positions))
     current: TenantKey | None = None
+    expected = {task.tenant.key: task.read[name] for task in spec.tasks if task.read.get(name)}
     read: dict[TenantKey, int] = {}
     for block in _blocks(session, spec, table, expected):
         if block.tenant != current:
             if current is not None:
-                packer.take(drafts[current], name, chunker.finish())
+                packer.take(drafts.of(current), name, chunker.finish())
             current = block.tenant
-            if current in read or current not in expected:
+            if current in read or (spec.within is None and current not in expected):
                 raise BugError(f"table {table.name} gave rows of a tenant out of turn")
             read[current] = 0
-        packer.take(drafts[current], name, chunker.add(block.data, block.rows))
+        packer.take(drafts.of(current), name, chunker.add(block.data, block.rows))
         read[current] += block.rows
         progress.add(block.rows)
     if current is not None:
-        packer.take(drafts[current], name, chunker.finish())
-    if read != expected:
+        packer.take(drafts.of(current), name, chunker.finish())
+    if spec.within is None and read != expected:
         raise SourceError(
             f"cannot back up table {table.name}: "
             f"it counted {sum(expected.values())} rows and gave {sum(read.values())}",
@@ -174,7 +237,13 @@ def _read_table(
 
 
 def _blocks(session: Session, spec: PartSpec, table: Table, expected: dict[TenantKey, int]) -> Iterator[Block]:
-    if table.ownership.kind is not OwnershipKind.OWNED:
+    owned = table.ownership.kind is OwnershipKind.OWNED
+    if spec.within is not None:
+        read_in_bulk(session, bulk=True)
+        return sweep(session, spec.catalog, table, spec.within) if owned or spec.within.is_lowest else iter(())
+    if not expected:
+        return iter(())
+    if not owned:
         return sweep(session, spec.catalog, table)
     share = spec.shares[str(table.name)]
     read_in_bulk(session, bulk=share >= _BULK_SHARE_MIN)

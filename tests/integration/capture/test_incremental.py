@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from outlast.capture.backup import BackupOptions
@@ -64,6 +65,34 @@ def test_every_kind_of_change_is_seen(shop: Shop, change: str) -> None:
     shop.back_up()
     all_as_live(shop)
     assert shop.back_up().rows_read == 0
+
+
+def test_what_was_under_way_at_the_first_backup_is_seen_by_the_second(shop: Shop) -> None:
+    """A transaction, and a part of one that has a number of its own, that commits after the snapshot is a change."""
+    with psycopg.connect(shop.url) as connection:
+        connection.execute("UPDATE task SET body = 'x' WHERE id = 7")
+        with connection.transaction():
+            connection.execute("UPDATE task SET body = 'y' WHERE id = 8")
+        shop.execute("UPDATE task SET body = 'z' WHERE id = 9")
+        shop.back_up()
+    second = shop.back_up()
+    assert second.written == 2
+    all_as_live(shop)
+    assert shop.back_up().rows_read == 0
+
+
+def test_a_row_that_loses_its_tenant_while_another_finds_one_is_seen(shop: Shop) -> None:
+    """As many rows without a tenant as before, and none of them written since, are not the same rows."""
+    shop.execute("SET session_replication_role = replica; DELETE FROM project WHERE id = 3")
+    shop.back_up()
+    shop.execute(
+        "SET session_replication_role = replica; DELETE FROM project WHERE id = 5;"
+        "INSERT INTO project VALUES (3, 4, 'back', 'ok')"
+    )
+    shop.back_up()
+    all_as_live(shop)
+    orphans = "SELECT t.* FROM task t WHERE NOT EXISTS (SELECT FROM project p WHERE p.id = t.project_id) ORDER BY id"
+    assert shop.rows("@orphan", "public.task") == shop.live(orphans)
 
 
 def test_a_row_without_a_tenant_is_kept_as_an_orphan_and_counted(shop: Shop) -> None:

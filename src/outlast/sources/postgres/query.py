@@ -7,6 +7,7 @@ that COPY sends. A tenant filter is never put under a COLLATE, or its index woul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -20,6 +21,21 @@ _INTEGERS = ("smallint", "integer", "bigint")
 _EQUAL_OPERATOR = "pg_catalog.="
 _EQUAL = sql.SQL("{} OPERATOR(pg_catalog.=) {}")
 _BYTE_ORDER = sql.SQL('{} COLLATE "C"')
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """All tenants whose keys stand, in the sweep's order, from `first` on and before `end`; None is no bound.
+
+    The lowest slice has the rows without a tenant as well, and those of shared tables.
+    """
+
+    first: str | None = None
+    end: str | None = None
+
+    @property
+    def is_lowest(self) -> bool:
+        return self.first is None
 
 
 def identifier(name: TableName) -> sql.Identifier:
@@ -116,10 +132,25 @@ def _key_terms(table: Table) -> list[sql.Composable]:
     return terms
 
 
+def key_kind(tenant_key_type: str) -> KeyKind:
+    """How tenants are ordered, by the type of their key."""
+    return KeyKind.INTEGER if tenant_key_type in _INTEGERS else KeyKind.TEXT
+
+
 def _tenant_order(tenant: sql.Composed, tenant_key_type: str) -> sql.Composed:
     if tenant_key_type in (*_INTEGERS, "uuid"):
         return tenant
     return _BYTE_ORDER.format(sql.SQL("{}::text").format(tenant))
+
+
+def _tenant_text(table: Table, tenant: sql.Composed) -> sql.Composable:
+    """The tenant's key as the first field of a row: as text, but without a cast where COPY sends the same anyway.
+
+    A cast makes a value of varying length of it, which the sort carries in front of everything that it compares.
+    """
+    types = {one.name: one.type.partition("(")[0] for one in table.columns}
+    own = types.get(table.ownership.tenant_column or "") if not table.ownership.path else None
+    return tenant if own in (*_INTEGERS, *_ORDERED_BY_BYTES, "uuid") else sql.SQL("{}::text").format(tenant)
 
 
 def array(values: Sequence[str], type_name: str) -> sql.Composed:
@@ -146,8 +177,32 @@ def _filter(
     return sql.SQL(" WHERE ") + sql.SQL(" OR ").join(choices)
 
 
+def _within(tenant: sql.Composed | None, slice_: Slice, key_type: str) -> sql.Composed:
+    bounds = [
+        sql.SQL("{} OPERATOR({}) {}").format(
+            _tenant_order(tenant, key_type),
+            sql.SQL(operator),
+            sql.SQL("{}::{}").format(sql.Literal(bound), _bound_type(key_type)),
+        )
+        for operator, bound in (("pg_catalog.>=", slice_.first), ("pg_catalog.<", slice_.end))
+        if tenant is not None and bound is not None
+    ]
+    if tenant is None or not bounds:
+        return sql.Composed([])
+    among = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(bounds)
+    return among + sql.SQL(" OR {} IS NULL").format(tenant) if slice_.is_lowest else among
+
+
+def _bound_type(key_type: str) -> sql.SQL:
+    return sql.SQL(key_type if key_type in (*_INTEGERS, "uuid") else "text")
+
+
 def rows_query(
-    table: Table, tenant_key_type: str, tenants: Sequence[TenantKey] | None = None, *, orphans: bool = False
+    table: Table,
+    tenant_key_type: str,
+    tenants: Sequence[TenantKey] | Slice | None = None,
+    *,
+    orphans: bool = False,
 ) -> sql.Composed:
     """SELECT of the table's rows in (tenant, key) order. Owned tables have the tenant's key as text in front.
 
@@ -158,19 +213,48 @@ def rows_query(
     selected: sql.Composable = select_list(table)
     if tenant is not None:
         order.insert(0, _tenant_order(tenant, tenant_key_type))
-        selected = sql.SQL("{}::text, {}").format(tenant, selected)
+        selected = sql.SQL("{}, {}").format(_tenant_text(table, tenant), selected)
     # A table of constants only has one row at the most to order; ORDER BY needs at least one term.
     ordered = sql.SQL(" ORDER BY ") + sql.SQL(", ").join(order) if order else sql.Composed([])
     return (
         sql.SQL("SELECT {} ").format(selected)
         + _source(table)
-        + _filter(tenant, tenants, orphans=orphans, key_type=tenant_key_type)
+        + (
+            _within(tenant, tenants, tenant_key_type)
+            if isinstance(tenants, Slice)
+            else _filter(tenant, tenants, orphans=orphans, key_type=tenant_key_type)
+        )
         + ordered
     )
 
 
-def fingerprint_query(table: Table, tenant_key_type: str, tenants: Sequence[TenantKey] | None = None) -> sql.Composed:
-    """Per tenant: its key as text, its rows, and two sums over (row version, key) hashes. See sweep.fingerprints."""
+def count_query(table: Table) -> sql.Composed:
+    """The number of all rows, without a look at whose they are."""
+    return sql.SQL("SELECT count(*) ") + source(table.name, {}, only=table.only)
+
+
+def sample_query(table: Table, percent: float) -> sql.Composed:
+    """Per tenant: its key as text, and its rows in a sample of the table's pages."""
+    tenant = tenant_expression(table)
+    assert tenant is not None
+    sampled = sql.SQL("SELECT {} AS tenant FROM {}{} AS t TABLESAMPLE SYSTEM ({})").format(
+        tenant, _only(only=table.only), identifier(table.name), sql.Literal(percent)
+    )
+    return sql.SQL("SELECT tenant::text, count(*) FROM (") + sampled + sql.SQL(") AS sampled GROUP BY tenant")
+
+
+def _newest(table: Table) -> sql.Composed:
+    """How many transactions ago the row, or one that its path goes through, was written: the newest of them."""
+    aliases = ["t", *(f"p{number}" for number in range(1, len(table.ownership.path) + 1))]
+    ages = [sql.SQL("pg_catalog.age({}.xmin)").format(sql.Identifier(alias)) for alias in aliases]
+    return ages[0] if len(ages) == 1 else sql.SQL("least({})").format(sql.SQL(", ").join(ages))
+
+
+def fingerprint_query(
+    table: Table, tenant_key_type: str, tenants: Sequence[TenantKey] | None = None, since: int | None = None
+) -> sql.Composed:
+    """Per tenant: its key as text, its rows, two sums over (row version, key) hashes, and whether any is newer than
+    the transaction `since`, which is true where that is None. See sweep.fingerprints."""
     by_name = {one.name: one for one in table.columns}
     hashed: list[sql.Composable] = [sql.SQL("t.xmin")]
     if table.key:
@@ -181,9 +265,16 @@ def fingerprint_query(table: Table, tenant_key_type: str, tenants: Sequence[Tena
         hashed += [sql.SQL("pg_catalog.num_nulls({})").format(column(one.name)) for one in table.columns]
     version = sql.SQL("pg_catalog.hash_record_extended(ROW({}), 0)").format(sql.SQL(", ").join(hashed))
     tenant = tenant_expression(table)
+    newest, newer = sql.SQL("NULL").format(), sql.SQL("true").format()
+    if since is not None:
+        newest = _newest(table)
+        # Row versions carry 32 bits of the number. One that came round looks newer than it is, never older.
+        newer = sql.SQL("min(newest) <= pg_catalog.age({}::pg_catalog.xid)").format(sql.Literal(str(since % (1 << 32))))
     return (
-        sql.SQL("SELECT tenant::text, count(*), sum(version)::text, bit_xor(version) FROM (")
-        + sql.SQL("SELECT {} AS tenant, {} AS version ").format(tenant or sql.SQL("NULL"), version)
+        sql.SQL("SELECT tenant::text, count(*), sum(version)::text, bit_xor(version), {} FROM (").format(newer)
+        + sql.SQL("SELECT {} AS tenant, {} AS version, {} AS newest ").format(
+            tenant or sql.SQL("NULL"), version, newest
+        )
         + _source(table)
         + _filter(tenant, tenants, orphans=False, key_type=tenant_key_type)
         + sql.SQL(") AS versions GROUP BY tenant")

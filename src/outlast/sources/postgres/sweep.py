@@ -9,17 +9,18 @@ from __future__ import annotations
 import select
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
 
 from outlast.core.errors import BugError, Refused, SourceError
 from outlast.core.row import NULL, unescape
 from outlast.core.table import OwnershipKind, Table
 from outlast.core.tenant import ORPHAN, RESERVED, SHARED, TenantKey
-from outlast.sources.postgres.query import fingerprint_query, rows_query
+from outlast.sources.postgres.query import Slice, count_query, fingerprint_query, rows_query, sample_query
 from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.snapshot import read_in_bulk
 
 if TYPE_CHECKING:
     from outlast.sources.postgres.schema import Catalog
@@ -43,13 +44,14 @@ class Fingerprint:
 
     rows: int
     versions: str
+    newer: bool = True  # than what was asked about, or nothing was asked
 
 
 def sweep(
     connection: Session,
     catalog: Catalog,
     table: Table,
-    tenants: Sequence[TenantKey] | None = None,
+    tenants: Sequence[TenantKey] | Slice | None = None,
     *,
     orphans: bool = False,
 ) -> Iterator[Block]:
@@ -192,24 +194,48 @@ def _tenant(prefix: bytes, table: Table) -> TenantKey:
 
 
 def fingerprints(
-    connection: Session, catalog: Catalog, table: Table, tenants: Sequence[TenantKey] | None = None
+    connection: Session,
+    catalog: Catalog,
+    table: Table,
+    tenants: Sequence[TenantKey] | None = None,
+    since: int | None = None,
 ) -> dict[TenantKey, Fingerprint]:
     """Which row versions each tenant has in a table, computed by the server without sending a row.
 
     Two equal fingerprints mean equal rows, as long as the table's signature is equal too, the server is the same
     cluster on the same timeline, and fewer than 2^31 transactions passed (docs/ARCHITECTURE.md, "Why an unchanged
-    fingerprint is an unchanged run"). Callers must check those.
+    fingerprint is an unchanged run"). Callers must check those. `since` is a snapshot's 64-bit xmin: what is not newer
+    was there when that snapshot was taken, and found its tenant then as it does now.
     """
-    query = fingerprint_query(table, catalog.tenant_key_type, tenants)
-    try:
-        found = connection.execute(query).fetchall()
-    except psycopg.Error as error:
-        raise explain(error, f"read table {table.name}") from error
+    found = _asked(connection, fingerprint_query(table, catalog.tenant_key_type, tenants, since), table)
     owned = table.ownership.kind is OwnershipKind.OWNED
     result: dict[TenantKey, Fingerprint] = {}
-    for tenant, rows, total, mixed in found:
+    for tenant, rows, total, mixed, newer in found:
         if not isinstance(tenant, str | None) or not isinstance(rows, int):
             raise SourceError(f"cannot read table {table.name}: the server answered with unexpected types")
         key = SHARED if not owned else ORPHAN if tenant is None else TenantKey(tenant)
-        result[key] = Fingerprint(rows, f"{total}/{mixed}")
+        # A row whose path breaks off may have had a tenant before: the parent that is gone cannot say so.
+        strayed = key == ORPHAN and bool(table.ownership.path)
+        result[key] = Fingerprint(rows, f"{total}/{mixed}", newer is not False or strayed)
     return result
+
+
+def count_rows(connection: Session, table: Table) -> int:
+    """All rows of a table, counted over the table itself and by no index."""
+    read_in_bulk(connection, bulk=True)
+    ((count,),) = _asked(connection, count_query(table), table)
+    assert isinstance(count, int)
+    return count
+
+
+def sample_tenants(connection: Session, table: Table, percent: float) -> dict[TenantKey, int]:
+    """The tenants met in a sample of a table's pages, and how often. Only for a table that has the tenant's column."""
+    found = _asked(connection, sample_query(table, percent), table)
+    return {TenantKey(tenant): rows for tenant, rows in found if tenant is not None}
+
+
+def _asked(connection: Session, query: sql.Composed, table: Table) -> list[tuple[Any, ...]]:
+    try:
+        return connection.execute(query).fetchall()
+    except psycopg.Error as error:
+        raise explain(error, f"read table {table.name}") from error
