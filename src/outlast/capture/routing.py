@@ -1,0 +1,398 @@
+"""Routing: to which tenant's log each change belongs, as of its place in its transaction.
+
+Rules, in the order of the questions asked: an old tuple that tells the owner is believed; else the route map knows the
+row; a row it does not know is a *doubt*, told to the sink and never passed over. Children follow their parents by the
+map itself. What emits nothing for the rows that it concerns (a parent that moves, one that arrives after its children)
+is written as a move, which the reader carries out on the subtree. TRUNCATE is one entry for all tenants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from outlast.capture.numbering import Numbering
+from outlast.capture.route_map import (
+    ALL_NUMBER,
+    ORPHAN_NUMBER,
+    SHARED_NUMBER,
+    Route,
+    RouteMap,
+    aliased,
+    aliases_of,
+    plain,
+)
+from outlast.capture.route_plan import RoutePlan
+from outlast.capture.ways import Target, Way, id_of, way_of
+from outlast.core.change import (
+    OP_DELETE,
+    OP_INSERT,
+    OP_TRUNCATE,
+    OP_UPDATE,
+    Change,
+    Field,
+    Relation,
+    Unchanged,
+    copy_field,
+    fields_at,
+    fields_of,
+)
+from outlast.core.entries import LoggedTable
+from outlast.core.table import TableName
+
+_NO_ID = bytes(16)
+_LOOK_AHEAD = 2000
+
+
+class Sink(Protocol):
+    """Where routed changes go. Tenants are numbers."""
+
+    def change(self, tenant: int, operation: int, table: LoggedTable, old: bytes | None, new: bytes | None) -> None: ...
+
+    def move(self, origin: int, to: int, table: LoggedTable, key: bytes, new: bytes) -> None: ...
+
+    def soft_deleted(self, tenant: int, table: LoggedTable) -> None:
+        """The UPDATE just given set a marker of soft deletion."""
+
+    def has_entries(self) -> Sequence[int]:
+        """Tenants that this transaction has written to so far."""
+
+    def doubt(self, table: TableName | None, reason: str) -> None:
+        """Something of this table cannot be known from here on: it must be read again."""
+
+
+class Leaves:
+    """Which root each relation of the stream belongs to, and which relations make up a root."""
+
+    def __init__(self, root_of: Mapping[int, TableName]) -> None:
+        self._root_of = dict(root_of)
+        self._members: dict[TableName, set[int]] = {}
+        for oid, root in root_of.items():
+            self._members.setdefault(root, set()).add(oid)
+
+    def root_of(self, relation: Relation) -> TableName:
+        return self._root_of.get(relation.oid, relation.name)
+
+    def of(self, root: TableName) -> set[int]:
+        return self._members.get(root, set())
+
+
+class Router:
+    """Routes the changes of one transaction after another, in order of commit."""
+
+    def __init__(self, plan: RoutePlan, leaves: Leaves, map_: RouteMap, numbers: Numbering, sink: Sink) -> None:
+        self._plan = plan
+        self._leaves = leaves
+        self._map = map_
+        self._numbers = numbers
+        self._sink = sink
+        self._ways: dict[int, tuple[Relation, Way | None]] = {}
+        self._truncated: list[Relation] = []
+
+    def route(self, relations: Mapping[int, Relation], changes: Sequence[Change]) -> None:
+        """Route some changes of the current transaction."""
+        ways, sink_change = self._ways, self._sink.change
+        if len(changes) > 1:
+            self._look_ahead(relations, changes, 0)
+        ahead = _LOOK_AHEAD
+        for index, change in enumerate(changes):
+            operation, oid, old, new = change
+            relation = relations[oid]
+            known = ways.get(id(relation))
+            way = self._way(relation) if known is None else known[1]
+            if self._truncated and operation != OP_TRUNCATE:
+                self._truncate()
+            if index == ahead:
+                self._look_ahead(relations, changes, index)
+                ahead += _LOOK_AHEAD
+            if way is None:
+                continue
+            if operation == OP_TRUNCATE:
+                self._truncated.append(relation)
+            elif way.shared:
+                sink_change(SHARED_NUMBER, operation, way.logged, old, new)
+            elif operation == OP_INSERT:
+                assert new is not None
+                self._insert(way, new)
+            elif operation == OP_UPDATE:
+                assert new is not None
+                self._update(way, old, new)
+            elif operation == OP_DELETE:
+                assert old is not None
+                self._delete(way, old)
+
+    def end(self) -> None:
+        """The transaction is over."""
+        if self._truncated:
+            self._truncate()
+        self._map.end_transaction()
+
+    def tenant_of(self, relation: Relation, change: Change) -> int | None:
+        """Whose row a change of a transaction that is not committed would touch, as far as the map knows now."""
+        _, _, old, new = change
+        known = self._ways.get(id(relation))
+        way = self._way(relation) if known is None else known[1]
+        if way is None:
+            return None
+        if way.shared:
+            return SHARED_NUMBER
+        route: Route | None
+        if old is not None and way.carried:
+            route = self._owner(way, way.owner(old, 1))
+        elif way.row_space is not None and (id_ := self._row_id(way, old, new)) is not None:
+            route = self._map.get(id_)
+        else:
+            route = None
+        if route is None and new is not None:
+            route = self._owner(way, way.owner(new, 0))
+        return None if route is None else self._map.tenant_of(route)
+
+    def table_of(self, relation: Relation) -> TableName | None:
+        """The root table of a relation that is followed."""
+        known = self._ways.get(id(relation))
+        way = self._way(relation) if known is None else known[1]
+        return None if way is None else way.logged.name
+
+    def _way(self, relation: Relation) -> Way | None:
+        root = self._leaves.root_of(relation)
+        table = self._plan.tables.get(root)
+        way = None
+        if table is None:
+            self._sink.doubt(root, "the table is published, and outlast.toml does not say whose it is")
+        else:
+            try:
+                way = way_of(relation, self._plan, table, self._map, LoggedTable.of(relation, table.table))
+            except KeyError:
+                self._sink.doubt(root, "the table lacks a column by which its rows find their tenant")
+        self._ways[id(relation)] = (relation, way)
+        return way
+
+    # Rows --------------------------------------------------------------------------------------------------------
+
+    def _insert(self, way: Way, new: bytes) -> None:
+        route = self._owner(way, way.owner(new, 0))
+        if route is None:
+            self._sink.doubt(way.logged.name, "a row came without the columns by which it finds its tenant")
+            return
+        tenant = self._tenant(route)
+        self._sink.change(tenant, OP_INSERT, way.logged, None, new)
+        ids = [target.id_of(target.take(new, 0)) for target in way.targets]
+        self._keep(way, way.row(new, 0), route, ids)
+        for target, id_ in zip(way.targets, ids, strict=True):
+            if id_ is not None:
+                self._arrive(way, target, id_, tenant, new)
+                if not target.is_row:
+                    self._map.put(id_, route)
+        if way.label is not None:
+            self._relabel(way, tenant, new)
+
+    def _update(self, way: Way, old: bytes | None, new: bytes) -> None:
+        before, listed = self._route_before(way, old, new)
+        owner = way.owner(new, 0)
+        after = before if _unsent(owner) else self._owner(way, owner)
+        if before is None or after is None:
+            self._unknown(way, "an UPDATE of a row that is not known here")
+            after = self._owner(way, owner)
+            if after is None:
+                return
+            before = after
+        from_tenant = self._map.tenant_of(before)
+        to_tenant = from_tenant if before == after else self._tenant(after)
+        if from_tenant == to_tenant:
+            self._sink.change(from_tenant, OP_UPDATE, way.logged, old, new)
+            if way.markers is not None and way.markers.marks(old, new):
+                self._sink.soft_deleted(from_tenant, way.logged)
+        else:
+            self._sink.move(from_tenant, to_tenant, way.logged, self._key(way, old, new), new)
+        if before != after or (old is not None and way.row_space is not None) or not way.steady:
+            self._rekey(way, old, new, before, after, listed)
+        if way.label is not None:
+            self._relabel(way, to_tenant, new)
+
+    def _delete(self, way: Way, old: bytes) -> None:
+        route, listed = self._route_before(way, old, None)
+        if route is None:
+            self._unknown(way, "a DELETE of a row that is not known here")
+            return
+        tenant = self._map.tenant_of(route)
+        self._sink.change(tenant, OP_DELETE, way.logged, old, None)
+        if way.row_space is not None and not any(target.is_row for target in way.targets):
+            id_ = id_of(way.row_space, way.row(old, 1))
+            if id_ is not None:
+                self._map.remove(id_)
+        for target, id_ in zip(way.targets, self._target_ids(way, old, 1, listed), strict=True):
+            if id_ is None:
+                continue
+            self._map.remove(id_, leads=route)
+            if not target.lasting and tenant != ORPHAN_NUMBER:
+                # Nothing on the server takes care of what pointed at it: that is nobody's now.
+                self._sink.move(tenant, ORPHAN_NUMBER, way.logged, self._key(way, old, old[1:]), b"")
+                self._map.await_parent(id_)
+
+    # Routes ------------------------------------------------------------------------------------------------------
+
+    def _owner(self, way: Way, values: Sequence[Field]) -> Route | None:
+        """The route that these values of the owner's columns are. None where they were not sent."""
+        for value in values:
+            if value is None:
+                return ORPHAN_NUMBER
+            if isinstance(value, Unchanged):
+                return None
+        if way.parent is None:
+            return self._numbers.number_of(values[0])  # type: ignore[arg-type]
+        return id_of(way.parent, values, way.parent_canonical)
+
+    def _tenant(self, route: Route) -> int:
+        """The tenant of a row that now has this route. A parent that is not there yet is waited for."""
+        tenant = self._map.tenant_of(route)
+        if tenant == ORPHAN_NUMBER and isinstance(route, bytes):
+            parent = route[:16]
+            if self._map.get(parent) is None and self._map.gone(parent) is None:
+                self._map.await_parent(parent)
+        return tenant
+
+    def _route_before(self, way: Way, old: bytes | None, new: bytes | None) -> tuple[Route | None, Sequence[bytes]]:
+        """The route that a row had, and its other ids that no tuple tells."""
+        if way.row_space is not None:
+            id_ = self._row_id(way, old, new)
+            found = None if id_ is None else self._map.get(id_)
+            if found is not None:
+                return (found, ()) if isinstance(found, int) else (plain(found), aliases_of(found))
+            return None, ()
+        values = way.owner(old, 1) if old is not None else way.owner(new or b"", 0)
+        return (self._owner(way, values) if way.carried else None), ()
+
+    def _row_id(self, way: Way, old: bytes | None, new: bytes | None) -> bytes | None:
+        assert way.row_space is not None
+        values = way.row(old, 1) if old is not None else way.row(new or b"", 0)
+        return id_of(way.row_space, values)
+
+    def _keep(self, way: Way, row: Sequence[Field], route: Route, ids: Sequence[bytes | None]) -> None:
+        if way.row_space is None:
+            return
+        id_ = id_of(way.row_space, row)
+        if id_ is None:
+            self._sink.doubt(way.logged.name, "a row came without its identity")
+            return
+        listed = [id_ or _NO_ID for target, id_ in zip(way.targets, ids, strict=True) if not target.derived]
+        self._map.put(id_, aliased(route, listed) if listed else route)
+
+    def _target_ids(self, way: Way, row: bytes, start: int, listed: Sequence[bytes]) -> list[bytes | None]:
+        """The ids by which others point at a row, of a tuple that may tell its identity only."""
+        rest = iter(listed)
+        ids: list[bytes | None] = []
+        for target in way.targets:
+            if target.derived:
+                ids.append(target.id_of(target.take(row, start)))
+            else:
+                id_ = next(rest, _NO_ID)
+                ids.append(None if id_ == _NO_ID else id_)
+        return ids
+
+    def _rekey(
+        self, way: Way, old: bytes | None, new: bytes, before: Route, after: Route, listed: Sequence[bytes]
+    ) -> None:
+        """Bring the map to a row's new ids and route."""
+        was = self._target_ids(way, old, 1, listed) if old is not None else self._target_ids(way, new, 0, listed)
+        now: list[bytes | None] = []
+        for target, id_ in zip(way.targets, was, strict=True):
+            values = target.take(new, 0)
+            now.append(id_ if _unsent(values) else target.id_of(values))
+        row = way.row(new, 0)
+        if old is not None and _unsent(row):
+            row = way.row(old, 1)
+        if way.row_space is not None and old is not None:
+            former = id_of(way.row_space, way.row(old, 1))
+            if former is not None and former != id_of(way.row_space, row):
+                self._map.remove(former)
+        for target, id_, next_ in zip(way.targets, was, now, strict=True):
+            if id_ is not None and id_ != next_:
+                # What points at the old values is carried along by the server, or goes with the move of this row.
+                self._map.remove(id_, leads=after)
+            if next_ is not None and not target.is_row and (id_ != next_ or before != after):
+                self._map.put(next_, after)
+            if next_ is not None and id_ != next_:
+                self._arrive(way, target, next_, self._map.tenant_of(after), new)
+        self._keep(way, row, after, now)
+
+    def _arrive(self, way: Way, target: Target, id_: bytes, tenant: int, new: bytes) -> None:
+        """A row is there now that others may have pointed at before it was: they come to its tenant."""
+        origin = None
+        if self._map.is_awaited(id_):
+            origin = ORPHAN_NUMBER
+            self._map.arrived(id_)
+        elif (gone := self._map.gone(id_)) is not None:
+            origin = self._map.tenant_of(gone)
+        if origin is not None and origin != tenant:
+            self._sink.move(origin, tenant, way.logged, self._key(way, None, new), b"")
+
+    # The rest ----------------------------------------------------------------------------------------------------
+
+    def _truncate(self) -> None:
+        """TRUNCATE names every relation that it emptied; they came one after the other."""
+        emptied, self._truncated = self._truncated, []
+        by_root: dict[TableName, list[Relation]] = {}
+        for relation in emptied:
+            by_root.setdefault(self._leaves.root_of(relation), []).append(relation)
+        for root, relations in by_root.items():
+            known = self._ways[id(relations[0])][1]
+            if known is None:
+                continue
+            if self._leaves.of(root) - {relation.oid for relation in relations}:
+                self._sink.doubt(root, f"partition {relations[0].name} was truncated, and others were not")
+                continue
+            logged = known.logged
+            if known.shared:
+                self._sink.change(SHARED_NUMBER, OP_TRUNCATE, logged, None, None)
+                continue
+            for tenant in self._sink.has_entries():
+                if tenant not in (SHARED_NUMBER, ALL_NUMBER):
+                    self._sink.change(tenant, OP_TRUNCATE, logged, None, None)
+            self._sink.change(ALL_NUMBER, OP_TRUNCATE, logged, None, None)
+            ways = [found[1] for relation in relations if (found := self._ways.get(id(relation))) is not None]
+            self._map.wipe([space for way in ways if way is not None for space in way.spaces])
+
+    def _unknown(self, way: Way, reason: str) -> None:
+        self._sink.doubt(way.logged.name, reason)
+
+    def _key(self, way: Way, old: bytes | None, new: bytes) -> bytes:
+        """The row's key before the change, as COPY fields; the whole row where the table has no key."""
+        logged = way.logged
+        told = old[1:] if old is not None and way.keyed else new
+        if logged.key:
+            return b"\t".join([_field(field) for field in fields_at(told, logged.key_positions)])
+        return b"\t".join([_field(field) for field in fields_of(told)])
+
+    def _relabel(self, way: Way, tenant: int, new: bytes) -> None:
+        assert way.label is not None
+        (label,) = way.label(new, 0)
+        if not isinstance(label, Unchanged) and tenant > ALL_NUMBER:
+            self._numbers.relabel(tenant, None if label is None else label.decode("utf-8", "surrogateescape"))
+
+    def _look_ahead(self, relations: Mapping[int, Relation], changes: Sequence[Change], start: int) -> None:
+        """Load the routes that the next changes will ask for, in a few statements instead of one each."""
+        wanted: list[bytes] = []
+        known = self._map.known
+        for operation, oid, old, new in changes[start : start + _LOOK_AHEAD]:
+            found = self._ways.get(id(relations[oid]))
+            way = self._way(relations[oid]) if found is None else found[1]
+            if way is None or way.shared or operation == OP_TRUNCATE:
+                continue
+            if operation != OP_INSERT and way.row_space is not None:
+                id_ = self._row_id(way, old, new)
+                if id_ is not None and not known(id_):
+                    wanted.append(id_)
+            if new is not None and way.parent is not None:
+                id_ = id_of(way.parent, way.owner(new, 0), way.parent_canonical)
+                if id_ is not None and not known(id_):
+                    wanted.append(id_)
+        if wanted:
+            self._map.fetch(wanted)
+
+
+def _unsent(values: Sequence[Field]) -> bool:
+    return any(isinstance(value, Unchanged) for value in values)
+
+
+def _field(field: Field) -> bytes:
+    return b"" if isinstance(field, Unchanged) else copy_field(field)
