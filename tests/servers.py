@@ -40,6 +40,7 @@ SETTINGS: Mapping[str, str] = {
     "max_worker_processes": "8",
     "shared_buffers": "64MB",
     "max_wal_size": "2GB",
+    "max_slot_wal_keep_size": "4GB",  # without it `follow` is refused
     "track_commit_timestamp": "on",
     "autovacuum_naptime": "1s",  # a sweep must hold its own against it, so let it come often
     "log_min_messages": "fatal",

@@ -93,6 +93,24 @@ class SourceSettings(Section):
     restore_password_command: Expanded | None = Field(
         default=None, description="A command that prints that role's password."
     )
+    follow_url: Expanded | None = Field(
+        default=None, description="The same database as the role that follows (REPLICATION), where `url` has not that."
+    )
+    follow_password_command: Expanded | None = Field(
+        default=None, description="A command that prints that role's password."
+    )
+    setup_url: Expanded | None = Field(
+        default=None,
+        description="The same database as the tables' owner or a superuser: only for `follow --setup` and --teardown.",
+    )
+    setup_password_command: Expanded | None = Field(
+        default=None, description="A command that prints that role's password."
+    )
+    slot: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9_]{1,55}$",
+        description="Name of its replication slot and publication; otherwise outlast_NAME.",
+    )
     tenant_table: str = Field(description="The table that has one row a tenant.")
     tenant_key: str | None = Field(
         default=None, description="Its key column, where it has several keys; otherwise its primary key."
@@ -104,12 +122,25 @@ class SourceSettings(Section):
         description='Whose each table is: "owned by COLUMN", "owned through COLUMN", "shared" or "ignored".',
     )
 
-    @field_validator("url", "restore_url")
+    @field_validator("url", "restore_url", "follow_url", "setup_url")
     @classmethod
     def _no_password(cls, value: str | None) -> str | None:
         if value is not None and without_password(value)[1] is not None:
             raise ValueError("carries a password; take it out and give it by PGPASSWORD, ~/.pgpass or password_command")
         return value
+
+
+class FollowSettings(Section):
+    identities: dict[str, Literal["full", "key", "partial"]] = Field(
+        default_factory=dict,
+        description='How the log names old rows, by table: "full" (whole rows: for a table without a key), "key" (the '
+        'key, even where another identity was chosen before) or "partial" (leave it: inserts and truncates only).',
+    )
+    accept_unbounded_wal: bool = Field(
+        default=False,
+        description="Follow although max_slot_wal_keep_size is not set: while nobody reads the slot, the server keeps "
+        "its log until its disk is full.",
+    )
 
 
 class RetentionSettings(Section):
@@ -139,6 +170,7 @@ class Document(Section):
     retention: RetentionSettings = RetentionSettings()
     status: StatusSettings = StatusSettings()
     hooks: HookSettings = HookSettings()
+    follow: FollowSettings = FollowSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +280,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "retention": RetentionSettings,
     "status": StatusSettings,
     "hooks": HookSettings,
+    "follow": FollowSettings,
 }
 """Every section by its heading; docs/REFERENCE.md is made from this and checked against it."""
 

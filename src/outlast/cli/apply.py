@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import retaining
+from outlast.cli import following_setup, retaining
 from outlast.cli.opening import Invocation
 from outlast.cli.restore import carry_out
 from outlast.core.errors import ExitCode, NotFoundError, Refused, UsageError
@@ -31,6 +31,9 @@ def apply(
     retention = retaining.kept(invocation, plan)
     if retention is not None:
         return retaining.finish(invocation, retention, execute=True)
+    following = following_setup.kept(invocation, plan)
+    if following is not None:
+        return following_setup.apply(invocation, following)
     shown = find_plan(invocation, plan)
     if shown.kind != "restore":
         raise Refused(f"cannot apply plan {shown.id}: it is a plan to {shown.kind}")

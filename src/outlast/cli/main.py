@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
     ),
     "Protect": (
         Entry("backup", "backup", "Take every tenant's rows into the vault."),
+        Entry("follow", "follow", "Capture every change as it is committed."),
         Entry("status", "status", "Show every tenant's newest restorable moment, the oldest first."),
         Entry("verify", "verify", "Check every byte of the vault, and with --live compare it with the database."),
     ),

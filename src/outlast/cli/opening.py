@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from outlast.config import Config
     from outlast.sources.postgres.catalog import OwnershipSettings
+    from outlast.sources.postgres.following import FollowingSettings
     from outlast.sources.postgres.schema import Catalog
     from outlast.sources.postgres.session import Session, Target
     from outlast.state.local import LocalState
@@ -126,6 +127,48 @@ class Invocation:
         if settings.restore_url is None:
             return self.target(source)
         return Target(settings.restore_url, settings.restore_password_command or settings.password_command)
+
+    def follow_target(self, source: str = DEFAULT_SOURCE) -> Target:
+        """The source as the role that reads its log: `follow_url` where outlast.toml has one."""
+        from outlast.sources.postgres.session import Target
+
+        settings = self.config.source(source)
+        if settings.follow_url is None:
+            return self.target(source)
+        return Target(settings.follow_url, settings.follow_password_command or settings.password_command)
+
+    def setup_target(self, source: str = DEFAULT_SOURCE) -> Target:
+        """The source as the role that sets following up: `setup_url` where outlast.toml has one."""
+        from outlast.sources.postgres.session import Target
+
+        settings = self.config.source(source)
+        if settings.setup_url is None:
+            return self.target(source)
+        return Target(settings.setup_url, settings.setup_password_command or settings.password_command)
+
+    def following(self, source: str = DEFAULT_SOURCE, *, accept_unbounded_wal: bool = False) -> FollowingSettings:
+        """What outlast.toml says about following a source."""
+        from outlast.core.errors import UsageError
+        from outlast.core.table import TableName
+        from outlast.sources.postgres.following import FollowingSettings
+        from outlast.sources.postgres.following_facts import Names
+        from outlast.sources.postgres.identities import Wish
+
+        follow = self.config.document.follow
+        wishes = {}
+        for name, wish in follow.identities.items():
+            try:
+                wishes[str(TableName.parse(name))] = Wish(wish)
+            except ValueError:
+                raise UsageError(
+                    f"[follow] identities: {name!r} is no table name", hint="Write schema.table."
+                ) from None
+        return FollowingSettings(
+            source,
+            Names.of(source, self.config.source(source).slot),
+            wishes,
+            accept_unbounded_wal or follow.accept_unbounded_wal,
+        )
 
     def ownership(self, source: str = DEFAULT_SOURCE) -> OwnershipSettings:
         from outlast.sources.postgres.catalog import OwnershipSettings
