@@ -59,6 +59,15 @@ class Chunker:
             return ()
         return list(self._cut(final=False))
 
+    def settle(self) -> Iterable[Chunk]:
+        """The chunks that no further row can change any more, though less is held than `add` would cut."""
+        return list(self._cut(final=False)) if self._held_bytes >= SIZE_BYTES_MIN else ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the last row that was added was the last of a chunk."""
+        return not self._held_rows
+
     def finish(self) -> Iterable[Chunk]:
         """The chunks of what is left; the chunker is then empty and can take another run."""
         if not self._held_rows:
