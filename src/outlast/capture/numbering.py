@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from outlast.capture.route_map import ALL, ALL_NUMBER, ORPHAN_NUMBER, SHARED_NUMBER, RouteMap
+from outlast.capture.route_map import ALL_NUMBER, ORPHAN_NUMBER, SHARED_NUMBER, RouteMap
 from outlast.core.errors import Refused
-from outlast.core.tenant import ORPHAN, RESERVED, SHARED, Tenant, TenantKey
+from outlast.core.tenant import ALL, ORPHAN, RESERVED, SHARED, Tenant, TenantKey
 from outlast.state.local import HostKey
 from outlast.vault.keys import WriterKeys, key_path
 from outlast.vault.store import AlreadyExistsError, Store
@@ -113,7 +113,7 @@ class Numbering:
 
     def _find(self, key: bytes) -> int:
         text = TenantKey(key.decode("utf-8", "surrogateescape"))
-        if text in RESERVED or text == ALL:
+        if text in RESERVED:
             raise Refused(
                 f"cannot follow: a tenant's key is {text!r}, a name that Outlast keeps for itself",
                 hint="Rename that tenant's key.",

@@ -21,15 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from outlast.core.errors import BugError, OutlastError
-from outlast.core.tenant import TenantKey
 from outlast.state.local import HostKey
 
 Route = int | bytes
 """A tenant's number, or bytes: a parent's id, or a route that `aliased` made, with ids of the same row behind it."""
 
 ORPHAN_NUMBER, SHARED_NUMBER, ALL_NUMBER = 0, 1, 2
-ALL = TenantKey("@all")
-"""The reserved tenant whose log says what happened to all of them at once (TRUNCATE)."""
 
 ID_BYTES = 16
 _HASH_BYTES = 14

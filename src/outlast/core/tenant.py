@@ -17,7 +17,10 @@ ORPHAN = TenantKey("@orphan")
 SCHEMA = TenantKey("@schema")
 """The source's schema, as pg_dump wrote it: what makes a restore into nothing possible."""
 
-RESERVED = frozenset({SHARED, ORPHAN, SCHEMA})
+ALL = TenantKey("@all")
+"""What happened to all tenants at once (TRUNCATE): it has a log, and no manifest."""
+
+RESERVED = frozenset({SHARED, ORPHAN, SCHEMA, ALL})
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def _tenant(prefix: bytes, table: Table) -> TenantKey:
     if tenant in RESERVED:
         raise Refused(
             f"cannot read table {table.name}: a tenant's key is {tenant!r}, a name that Outlast keeps for itself",
-            hint="Rename that tenant's key; keys that begin with @shared, @orphan or @schema are reserved.",
+            hint="Rename that tenant's key; @shared, @orphan, @schema and @all are reserved.",
         )
     return tenant
 

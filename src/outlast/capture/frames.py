@@ -1,0 +1,195 @@
+"""Frames in the making: what the next segment will hold, tenant by tenant, while transactions are routed into it.
+
+Knows how much it holds, so that whoever feeds it can write a segment in time, also in the middle of a transaction. When
+a segment is written, and what counts after a crash, is flushing.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from outlast.capture.numbering import Numbering
+from outlast.capture.route_map import ALL_NUMBER
+from outlast.core.change import OP_DELETE, OP_INSERT, OP_TRUNCATE, OP_UPDATE
+from outlast.core.effect import Operation
+from outlast.core.entries import Edges, EntryWriter, LoggedTable
+from outlast.core.moment import Lsn
+from outlast.core.table import TableName
+from outlast.sources.postgres.transactions import Transaction, time_of
+from outlast.vault.segment import Gap, SchemaChange, TransactionSummary
+
+_SOFT, _MOVED = -1, -2
+_ENTRY_BYTES = 13
+_SUMMARY_BYTES = 160
+
+_WORDS = {
+    OP_INSERT: Operation.INSERT,
+    OP_UPDATE: Operation.UPDATE,
+    OP_DELETE: Operation.HARD_DELETE,
+    OP_TRUNCATE: Operation.TRUNCATE,
+    _SOFT: Operation.SOFT_DELETE,
+    _MOVED: Operation.MOVE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Did:
+    """Rows of one tenant and table under one operation, in one transaction."""
+
+    tenant: int
+    table: str
+    operation: Operation
+    rows: int
+
+
+@dataclass(slots=True)
+class Contents:
+    """What one segment will say."""
+
+    writers: dict[int, EntryWriter] = field(default_factory=dict)
+    transactions: list[TransactionSummary] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    schema: list[SchemaChange] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    changes: int = 0
+
+    @property
+    def empty(self) -> bool:
+        return not (self.writers or self.transactions or self.gaps or self.schema or self.alarms)
+
+
+class Frames:
+    """A routing.Sink. Between `begin` and `end` it takes the changes of one transaction; a silent one leaves no trace:
+    the vault has it already, and only the route map has to learn it again."""
+
+    def __init__(self, numbers: Numbering, edges: Edges) -> None:
+        self.edges = edges
+        self.contents = Contents()
+        self.size_bytes = 0
+        self.doubtful: dict[TableName | None, Lsn] = {}
+        """Tables of which something is not known, each from when on; whoever reads them again takes them out."""
+        self._numbers = numbers
+        self._transaction: Transaction | None = None
+        self._silent = False
+        self._part = self._moves = 0
+        self._commit = self._end = self._xid = self._time_us = 0
+        self._touched: set[int] = set()
+        self._counts: dict[tuple[int, int, int], int] = {}
+        self._tables: dict[int, LoggedTable] = {}
+
+    def begin(self, transaction: Transaction, *, silent: bool = False) -> None:
+        self._transaction, self._silent = transaction, silent
+        self._commit, self._end = transaction.commit_lsn, transaction.end_lsn
+        self._xid, self._time_us = transaction.xid, transaction.time_us
+        self._part = self._moves = 0
+
+    def end(self, *, last: bool = True) -> list[Did]:
+        """The transaction, or (not `last`) what of it goes into this segment, is complete. Says what it did."""
+        if self._silent:
+            self._touched.clear()
+            return []
+        did = self._did()
+        effect: dict[str, dict[str, dict[str, int]]] = {}
+        for one in did:
+            tables = effect.setdefault(self._numbers.of(one.tenant).prefix, {})
+            tables.setdefault(one.table, {})[one.operation.value] = one.rows
+        if did or self._part or not last:
+            self.contents.transactions.append(
+                TransactionSummary(
+                    self._xid,
+                    Lsn(self._commit),
+                    Lsn(self._end),
+                    time_of(self._time_us),
+                    self._part,
+                    last,
+                    effect,
+                )
+            )
+            self.size_bytes += _SUMMARY_BYTES
+        self._counts.clear()
+        self._tables.clear()
+        if last:
+            self._touched.clear()
+        else:
+            self._part += 1
+        return did
+
+    def take(self) -> Contents:
+        """What the segment holds; the next one begins empty."""
+        taken, self.contents = self.contents, Contents()
+        self.size_bytes = 0
+        return taken
+
+    # routing.Sink ------------------------------------------------------------------------------------------------
+
+    def change(self, tenant: int, operation: int, table: LoggedTable, old: bytes | None, new: bytes | None) -> None:
+        if self._silent:
+            self._touched.add(tenant)
+            return
+        writer = self.contents.writers.get(tenant)
+        if writer is None or writer.commit != self._commit:
+            writer = self._begun(tenant)
+        writer.change(operation, table, old, new)
+        self.size_bytes += _ENTRY_BYTES + (len(old) if old else 0) + (len(new) if new else 0)
+        counted = (tenant, operation, id(table))
+        counts = self._counts
+        if counted in counts:
+            counts[counted] += 1
+        else:
+            counts[counted] = 1
+            self._tables[id(table)] = table
+
+    def move(self, origin: int, to: int, table: LoggedTable, key: bytes, new: bytes) -> None:
+        self._moves += 1
+        self._touched.update((origin, to))
+        if self._silent:
+            return
+        giver, receiver = self._numbers.of(origin).prefix, self._numbers.of(to).prefix
+        number = self._moves - 1
+        self._begun(origin).move_out(table, number, key, receiver, self.edges)
+        self._begun(to).move_in(table, number, key, new, giver, self.edges)
+        self.size_bytes += 2 * (_ENTRY_BYTES + 24 + len(key)) + len(new)
+        self._tables[id(table)] = table
+        for tenant in (origin, to):
+            counted = (tenant, _MOVED, id(table))
+            self._counts[counted] = self._counts.get(counted, 0) + 1
+
+    def soft_deleted(self, tenant: int, table: LoggedTable) -> None:
+        if self._silent:
+            return
+        self._counts[tenant, OP_UPDATE, id(table)] -= 1
+        counted = (tenant, _SOFT, id(table))
+        self._counts[counted] = self._counts.get(counted, 0) + 1
+
+    def has_entries(self) -> Sequence[int]:
+        return sorted(self._touched - {ALL_NUMBER})
+
+    def doubt(self, table: TableName | None, reason: str) -> None:
+        if table in self.doubtful or None in self.doubtful:
+            return
+        since = Lsn(self._end)
+        self.doubtful[table] = since
+        if not self._silent:
+            self.contents.gaps.append(Gap(since, reason, table, None, self._xid or None))
+
+    def _begun(self, tenant: int) -> EntryWriter:
+        writers = self.contents.writers
+        writer = writers.get(tenant)
+        if writer is None:
+            writer = writers[tenant] = EntryWriter()
+        if writer.commit != self._commit:
+            writer.begin(self._commit, self._end, self._xid, self._time_us, self._part)
+            self._touched.add(tenant)
+        return writer
+
+    def _did(self) -> list[Did]:
+        found: dict[tuple[int, str, Operation], int] = {}
+        changes = 0
+        for (tenant, operation, table), rows in self._counts.items():
+            if rows:
+                place = (tenant, str(self._tables[table].name), _WORDS[operation])
+                found[place] = found.get(place, 0) + rows
+                changes += rows
+        self.contents.changes += changes
+        return [Did(*place, rows) for place, rows in found.items()]
