@@ -142,17 +142,20 @@ def test_the_halting_role_shuts_out_whom_it_may_and_nobody_else(granted: str) ->
     """The application's sessions end and it cannot come back; another role is refused; no table can be read."""
     with psycopg.connect(as_role(granted, "app_role")) as application:
         with psycopg.connect(as_role(granted, "outlast_halt"), autocommit=True) as halt:
-            assert halt.execute("SELECT outlast.halt('app_role')").fetchone() == (1,)
-            with pytest.raises(psycopg.errors.RaiseException):
-                halt.execute("SELECT outlast.halt('other_role')")
+            assert halt.execute("SELECT outlast.halt_shut_out('app_role', 'now')").fetchone() == (True,)
+            assert halt.execute("SELECT ended FROM outlast.halt_end(NULL)").fetchall() == [(True,)]
+            for function in ("halt_shut_out('other_role', 'now')", "halt_let_in('other_role')"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    halt.execute(f"SELECT outlast.{function}".encode())
         with pytest.raises(psycopg.OperationalError):
             application.execute("SELECT 1")
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(as_role(granted, "app_role"))
     psycopg.connect(as_role(granted, "other_role")).close()
+    assert may(granted, "outlast_halt", "SELECT outlast.halt_let_in('app_role')") == [True]
     assert not any(may(granted, "outlast_halt", *READ, *WRITES, "ALTER ROLE other_role NOLOGIN"))
 
 
 def test_nobody_else_may_halt(granted: str) -> None:
     """PUBLIC was given nothing."""
-    assert may(granted, "outlast_backup", "SELECT outlast.halt('app_role')") == [False]
+    assert may(granted, "outlast_backup", "SELECT outlast.halt_shut_out('app_role', '')") == [False]

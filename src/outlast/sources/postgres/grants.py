@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from psycopg import sql
 
 from outlast.core.table import Table, TableName
+from outlast.sources.postgres.halt import functions
 from outlast.sources.postgres.schema import Catalog
 
 BACKUP, FOLLOW, RESTORE, HALT = "outlast_backup", "outlast_follow", "outlast_restore", "outlast_halt"
@@ -166,33 +167,24 @@ def _restore(catalog: Catalog) -> str:
 
 
 def _halt(halted: Sequence[str]) -> str:
-    """One function with its definer's rights: NOLOGIN and CREATEROLE by themselves would be powers over every role."""
-    names = ", ".join(_literal(role) for role in halted)
-    body = (
-        "BEGIN IF role_name <> ALL (ARRAY[" + names + "]::pg_catalog.name[]) "
-        "THEN RAISE EXCEPTION 'role % is not one that may be halted', role_name; END IF; "
-        "EXECUTE pg_catalog.format('ALTER ROLE %I NOLOGIN', role_name); "
-        "RETURN (SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) "
-        "FROM pg_catalog.pg_stat_activity WHERE usename = role_name); END"
-    )
+    """Functions with their definer's rights: NOLOGIN and CREATEROLE by themselves would be powers over every role."""
     create = (
         f"BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {_literal(HALT)}) "
         f"THEN CREATE ROLE {HALT} LOGIN; END IF; END"
     )
+    calls = ("halt_roles()", "halt_shut_out(name, text)", "halt_let_in(name)", "halt_end(text[])")
     return "\n".join(
         [
-            "-- Halt: may do one thing, shut out the application's roles that are named in this function. Run this",
-            "-- part as a superuser, or as a role that may ALTER those roles and has pg_signal_backend: the function",
-            "-- acts with that role's rights.",
-            *([] if halted else ["-- Name them between the brackets of ARRAY[]; as it stands it halts nobody."]),
+            "-- Halt: may do one thing, shut out the roles that halt_roles() names, and let them in again.",
+            "-- Run this part as a superuser, or as a role that may ALTER those roles and has pg_signal_backend and",
+            "-- pg_read_all_stats: the functions act with that role's rights.",
+            *([] if halted else ["-- Name the roles between the brackets of ARRAY[]; as it stands it halts nobody."]),
             _block(create),
             "CREATE SCHEMA IF NOT EXISTS outlast;",
-            "CREATE OR REPLACE FUNCTION outlast.halt(role_name pg_catalog.name) RETURNS bigint",
-            "    LANGUAGE plpgsql SECURITY DEFINER SET search_path = ''",
-            f"    AS {_literal(body)};",
-            "REVOKE ALL ON FUNCTION outlast.halt(pg_catalog.name) FROM PUBLIC;",
+            functions("outlast", halted, definer=True),
+            *(f"REVOKE ALL ON FUNCTION outlast.{call} FROM PUBLIC;" for call in calls),
             f"GRANT USAGE ON SCHEMA outlast TO {HALT};",
-            f"GRANT EXECUTE ON FUNCTION outlast.halt(pg_catalog.name) TO {HALT};",
+            *(f"GRANT EXECUTE ON FUNCTION outlast.{call} TO {HALT};" for call in calls),
             "",
         ]
     )
