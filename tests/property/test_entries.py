@@ -23,6 +23,7 @@ _TABLES = st.builds(
     st.sampled_from("dfin"),
     st.lists(st.integers(0, 3), max_size=2).map(tuple),
     st.none() | st.builds(TableName, _NAMES, _NAMES),
+    st.lists(st.tuples(_NAMES, _NAMES), max_size=3).map(tuple),
 )
 _LSN = st.integers(0, 2**64 - 1)
 _BEGINS = st.builds(

@@ -32,8 +32,8 @@ _MOVE_ENTRY = Struct(">BII16sII")  # operation, table's number, move's number, p
 class LoggedTable:
     """What the tuples of a table mean in the log. `name` is the root's, `leaf` the partition's that was changed.
 
-    `columns` are (name, type) in the tuples' order, which in a partition can be another than the root's. `key` and
-    `key_kinds` are the root's, as Table has them.
+    `columns` are (name, type) in the tuples' order; in a partition that can be another than the root's, `stored` (empty:
+    the same). `key` and `key_kinds` are the root's, as Table has them.
     """
 
     name: TableName
@@ -43,11 +43,14 @@ class LoggedTable:
     identity: str  # pg_class.relreplident: d f i n
     identity_columns: tuple[int, ...]
     leaf: TableName | None = None
+    stored: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, relation: Relation, table: Table) -> Self:
         """From what the stream says of the leaf and the catalog of its root."""
         leaf = None if relation.name == table.name else relation.name
+        places = {name: number for number, name in enumerate(table.column_names)}
+        stored = tuple(sorted(relation.columns, key=lambda column: places.get(column[0], len(places))))
         return cls(
             table.name,
             relation.columns,
@@ -56,7 +59,13 @@ class LoggedTable:
             relation.identity,
             relation.identity_columns,
             leaf,
+            () if stored == relation.columns else stored,
         )
+
+    @property
+    def row_columns(self) -> tuple[tuple[str, str], ...]:
+        """(name, type) in the order of a stored row."""
+        return self.stored or self.columns
 
     @cached_property
     def encoded(self) -> bytes:
@@ -78,6 +87,7 @@ class LoggedTable:
             "key_kinds": [kind.value for kind in self.key_kinds],
             "identity": self.identity,
             "identity_columns": list(self.identity_columns),
+            "stored": [list(column) for column in self.stored],
         }
 
     @classmethod
@@ -90,6 +100,7 @@ class LoggedTable:
             data["identity"],
             tuple(data["identity_columns"]),
             None if data["leaf"] is None else TableName.parse(data["leaf"]),
+            tuple((name, kind) for name, kind in data["stored"]),
         )
 
 

@@ -141,8 +141,9 @@ class SegmentWriter:
             xid_max=max(xids, default=0),
             frames=frames,
             details=details,
-            notable=bool(draft.details.tenants or draft.details.schema or draft.details.gaps),
+            notable=bool(draft.details.tenants or draft.details.schema or draft.details.gaps or draft.details.partial),
             mark=draft.mark,
+            parts=tuple((one.commit.value, one.part, one.last) for one in transactions if one.part or not one.last),
             replaces=None if last is None else last.digest,
         )
         record = encode_record(header.to_json(), NAMESPACE_LOG, self._keys.signer)

@@ -79,6 +79,7 @@ class SegmentHeader:
     details: Frame
     notable: bool = False
     mark: tuple[int, str | None] | None = None
+    parts: tuple[tuple[int, int, bool], ...] = ()  # commit, part, last: of transactions that span segments
     replaces: str | None = None  # in a merged one: the hash of the last header that it stands for
     digest: str = field(default="", compare=False)  # SHA-256 of the header record; not part of it
 
@@ -111,6 +112,7 @@ class SegmentHeader:
             "xid_max": self.xid_max,
             "notable": self.notable,
             "mark": None if self.mark is None else list(self.mark),
+            "parts": [list(part) for part in self.parts],
             "replaces": self.replaces,
             "details": self.details.to_json(),
             "frames": {prefix: self.frames[prefix].to_json() for prefix in sorted(self.frames)},
@@ -140,6 +142,7 @@ class SegmentHeader:
             Frame.from_json("", data["details"]),
             data["notable"],
             None if mark is None else (mark[0], mark[1]),
+            tuple((commit, part, last) for commit, part, last in data["parts"]),
             data["replaces"],
             found,
         )
@@ -247,6 +250,7 @@ class SegmentDetails:
     tenants: tuple[tuple[str, str, str | None], ...] = ()
     schema: tuple[SchemaChange, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    partial: tuple[TableName, ...] = ()  # published for inserts alone: their updates and deletes are not in the log
     sequences: Mapping[str, int] = field(default_factory=dict)
     alarms: tuple[str, ...] = ()
 
@@ -257,6 +261,7 @@ class SegmentDetails:
             "tenants": [list(tenant) for tenant in self.tenants],
             "schema": [change.to_json() for change in self.schema],
             "gaps": [gap.to_json() for gap in self.gaps],
+            "partial": [str(table) for table in self.partial],
             "sequences": dict(self.sequences),
             "alarms": list(self.alarms),
         }
@@ -271,6 +276,7 @@ class SegmentDetails:
                 tuple((prefix, key, label) for prefix, key, label in fields["tenants"]),
                 tuple(map(SchemaChange.from_json, fields["schema"])),
                 tuple(map(Gap.from_json, fields["gaps"])),
+                tuple(map(TableName.parse, fields["partial"])),
                 fields["sequences"],
                 tuple(fields["alarms"]),
             )

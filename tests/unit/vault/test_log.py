@@ -65,7 +65,7 @@ class Project:
                 (("ab", "1", None),),
                 (SchemaChange(Lsn(5), 6, ITEMS.name, (("id", "bigint", 0, "\\N"),), ("id",)),),
                 (Gap(Lsn(7), "why", ITEMS.name, ("ab",), 8),),
-                {"public.items_id_seq": 7},
+                sequences={"public.items_id_seq": 7},
             ),
         )
 
