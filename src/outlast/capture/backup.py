@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -37,7 +37,8 @@ from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.check import unreadable
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.session import Target, explain
-from outlast.sources.postgres.snapshot import Snapshot, await_flush, join_snapshot, open_snapshot
+from outlast.sources.postgres.slot import ExportedSlot
+from outlast.sources.postgres.snapshot import Snapshot, adopt_snapshot, await_flush, join_snapshot, open_snapshot
 from outlast.sources.postgres.tenants import read_tenants
 from outlast.state.local import LocalState, WriterLock
 from outlast.vault.keys import WriterKeys
@@ -67,6 +68,7 @@ class BackupOptions:
     jobs: int = 2
     full: bool = False  # read every row, whatever the fingerprints say
     tenants: tuple[str, ...] | None = None  # only these, by key or label, and shared data; None means all
+    slot: ExportedSlot | None = None  # read at the snapshot that this new slot exported, not at one of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class _Backup:
         index = load_index(place.store, place.source, place.signers or place.keys.signers)
         vault = f"{place.store.url} {place.keys.signer.public}"
         recover(self._records, index.run, index.record, vault, started)
-        snapshot = self._stack.enter_context(open_snapshot(place.target, "backup"))
+        snapshot = self._stack.enter_context(self._snapshot())
         catalog = read_catalog(snapshot.session, place.settings)
         refuse_errors(catalog.notices)
         reading = Reading.of(catalog, snapshot.moment)
@@ -184,6 +186,12 @@ class _Backup:
             seconds=time.monotonic() - began,
             notices=catalog.notices,
         )
+
+    def _snapshot(self) -> AbstractContextManager[Snapshot]:
+        slot, target = self._options.slot, self._place.target
+        if slot is None:
+            return open_snapshot(target, "backup")
+        return adopt_snapshot(target, "backup", slot.snapshot, slot.consistent)
 
     def _comparable(self, reading: Reading) -> int | None:
         """The xmin of the oldest snapshot that something stands for which a census of now can be held against."""

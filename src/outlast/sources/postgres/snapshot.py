@@ -49,6 +49,23 @@ def open_snapshot(target: Target, role: str) -> Iterator[Snapshot]:
 
 
 @contextmanager
+def adopt_snapshot(target: Target, role: str, name: str, position: Lsn) -> Iterator[Snapshot]:
+    """A session that sees the snapshot which a new replication slot exported: exactly what committed before `position`.
+
+    It can be joined by others for as long as the session that made the slot holds it.
+    """
+    with join_snapshot(target, role, name) as session:
+        try:
+            row = session.execute(
+                b"SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.clock_timestamp()"
+            ).fetchone()
+        except psycopg.Error as error:
+            raise explain(error, f"read {target} at the snapshot of a new replication slot") from error
+        assert row is not None
+        yield Snapshot(session, name, Moment(row[1], position, position, str(row[0])), time.monotonic())
+
+
+@contextmanager
 def join_snapshot(target: Target, role: str, name: str) -> Iterator[Session]:
     """Another session that sees the snapshot exported as `name`."""
     with closing(connect(target, role=role)) as session:  # closed, not committed: there is nothing to commit
