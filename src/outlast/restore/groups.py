@@ -11,7 +11,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -89,23 +91,53 @@ class GroupLive:
 
 @dataclass(slots=True)
 class Groups:
-    """Restores subjects in groups, through a Restorer's sessions. `execute` False: plans them only."""
+    """Restores subjects in groups, through a Restorer's sessions. `execute` False: plans them only.
+
+    With several `lanes`, so many groups are under way at once, each in sessions of its own.
+    """
 
     restorer: Restorer
     shown: Mapping[TenantKey, TenantPlan]
     execute: bool
     fetches_at_once: int = 1
+    lanes: int = 1
     _written: dict[TenantKey, TenantPlan] = field(default_factory=dict)
 
     def run(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
         """The outcome for each subject, in their order."""
         order: list[TenantKey] = []
+
+        def noted() -> Iterator[Subject]:
+            for subject in subjects:
+                order.append(subject.tenant.key)
+                yield subject
+
+        groups = _Shared(_grouped(self._fetched(noted())))
         outcomes: dict[TenantKey, TenantPlan] = {}
-        for group in _grouped(self._fetched(subjects)):
-            order += [member.key for member in group]
+        if self.lanes <= 1:
+            self._drain(groups, outcomes)
+        else:
+            self._drain_in_lanes(groups, outcomes)
+        return tuple(outcomes[key] for key in order)
+
+    def _drain(self, groups: _Shared, outcomes: dict[TenantKey, TenantPlan]) -> None:
+        while (group := groups.next()) is not None:
+            self.restorer.before_group()
             for member, outcome in self._settle(group):
                 outcomes[member.key] = outcome
-        return tuple(outcomes[key] for key in order)
+
+    def _drain_in_lanes(self, groups: _Shared, outcomes: dict[TenantKey, TenantPlan]) -> None:
+        with ExitStack() as opened, ThreadPoolExecutor(self.lanes - 1, "lane") as pool:
+            others = [
+                replace(self, restorer=opened.enter_context(self.restorer.another())) for _ in range(self.lanes - 1)
+            ]
+            futures = [pool.submit(other._drain, groups, outcomes) for other in others]
+            try:
+                self._drain(groups, outcomes)
+                for future in futures:
+                    future.result()
+            finally:
+                groups.stop()  # after an interrupt the other lanes end with the groups that they are at
 
     # Reading what is stored, a little ahead of need
 
@@ -230,6 +262,22 @@ class Groups:
                 raise told from error  # no tenant's fault
             raise SplitError from error
         return TenantState.DONE
+
+
+class _Shared:
+    """Groups that several lanes take from, one at a time. What ends one lane ends all."""
+
+    def __init__(self, groups: Iterator[list[Member]]) -> None:
+        self._groups = groups
+        self._lock = Lock()
+        self._stopped = False
+
+    def next(self) -> list[Member] | None:
+        with self._lock:
+            return None if self._stopped else next(self._groups, None)
+
+    def stop(self) -> None:
+        self._stopped = True
 
 
 def _grouped(members: Iterable[Member]) -> Iterator[list[Member]]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from threading import Lock
+from typing import Self, TypeVar
 
 from outlast.core.effect import Effect
 from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError
@@ -53,7 +55,16 @@ class Restorer:
     on_tenant: Callable[[TenantPlan], None] = lambda _: None
     errors: list[OutlastError] = field(default_factory=list)
     fetches_at_once: int = 1  # tenants read from the vault ahead; more than one pays where a request is a wait
+    lanes: int = 1  # transactions under way at once
+    before_group: Callable[[], None] = lambda: None  # may wait: a throttle
     _scope: Scope | None = None
+    _telling: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def another(self) -> Iterator[Self]:
+        """One like this with sessions of its own, for work beside it; what it meets is told here."""
+        with self.sessions.another() as sessions:
+            yield replace(self, sessions=sessions)
 
     def scope(self) -> Scope:
         """The live tables this restore is about. Read once; raises NotFoundError for a --table that does not exist."""
@@ -105,7 +116,7 @@ class Restorer:
     def _all(
         self, subjects: Iterable[Subject], shown: Mapping[TenantKey, TenantPlan], *, execute: bool
     ) -> tuple[TenantPlan, ...]:
-        return Groups(self, shown, execute, self.fetches_at_once).run(subjects)
+        return Groups(self, shown, execute, self.fetches_at_once, self.lanes).run(subjects)
 
     def alone(
         self,
@@ -144,7 +155,8 @@ class Restorer:
 
     def account(self, outcome: TenantPlan) -> TenantPlan:
         """Tell what came of a tenant."""
-        self.on_tenant(outcome)
+        with self._telling:
+            self.on_tenant(outcome)
         return outcome
 
     def persist(self, work: Callable[[], T]) -> T:

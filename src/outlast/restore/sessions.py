@@ -31,6 +31,10 @@ class Sessions:
         self._writer: Session | None = None
         self._stage: Stage | None = None
 
+    def another(self) -> Self:
+        """Sessions of the same kind with the same database."""
+        return type(self)(self.target, self._connect)
+
     def reader(self) -> Session:
         """The reading session, in a new REPEATABLE READ transaction: what was read through it before is another one."""
         if self._reader is None or self._reader.closed:
