@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from outlast.core.plan import ConflictKind, Plan, TenantPlan, TenantState
-from outlast.restore import groups
+from outlast.restore import attempt, groups
 from outlast.sources.postgres.catalog import OwnershipSettings
 from tests.integration.restore.memory import remember, restorer, subjects
 from tests.servers import Server
@@ -22,7 +22,7 @@ def settings_of(world: World) -> OwnershipSettings:
 def count_statements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Transactions that apply_on was asked for, each with the number of its tenants."""
     sizes: list[int] = []
-    real = groups.apply_on
+    real = attempt.apply_on
 
     def counting(sessions: object, stage: object, scope: object, plans: list[TenantPlan]) -> None:
         sizes.append(len(plans))
