@@ -10,55 +10,22 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from outlast.core.errors import NotFoundError, OutlastError, UsageError
+from outlast.settings import Duration, Expanded, Section, TripwireSettings, refuse_password
+from outlast.settings import without_password as without_password
 
 FILE_NAME = "outlast.toml"
 CONFIG_VARIABLE = "OUTLAST_CONFIG"
 IDENTITY_VARIABLE = "OUTLAST_IDENTITY"
-
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\s*")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_PASSWORD = re.compile(r"^[a-z]+://[^/@:]*:(?P<url>[^@/]+)@|(?:^|[?&\s])password\s*=\s*(?P<option>'[^']*'|[^&\s]+)")
-
-
-def _expanded(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    for name in _VARIABLE.findall(value):
-        if name not in os.environ:
-            raise ValueError(f"names the environment variable {name}, which is not set")
-    return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
-
-
-def duration(text: object) -> object:
-    """`90m`, `26h`, `2d` as a timedelta."""
-    if not isinstance(text, str):
-        return text
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError('must be a number and a unit: "90m", "26h" or "2d"')
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
-
-
-Expanded = Annotated[str, BeforeValidator(_expanded)]
-Duration = Annotated[timedelta, BeforeValidator(duration)]
-
-
-class Section(BaseModel):
-    """A table of the file. What it does not know is an error, since a misspelt setting would be ignored in silence."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class VaultSettings(Section):
@@ -122,12 +89,7 @@ class SourceSettings(Section):
         description='Whose each table is: "owned by COLUMN", "owned through COLUMN", "shared" or "ignored".',
     )
 
-    @field_validator("url", "restore_url", "follow_url", "setup_url")
-    @classmethod
-    def _no_password(cls, value: str | None) -> str | None:
-        if value is not None and without_password(value)[1] is not None:
-            raise ValueError("carries a password; take it out and give it by PGPASSWORD, ~/.pgpass or password_command")
-        return value
+    _no_password = field_validator("url", "restore_url", "follow_url", "setup_url")(refuse_password)
 
 
 class FollowSettings(Section):
@@ -171,6 +133,7 @@ class Document(Section):
     status: StatusSettings = StatusSettings()
     hooks: HookSettings = HookSettings()
     follow: FollowSettings = FollowSettings()
+    tripwire: TripwireSettings = TripwireSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,21 +244,9 @@ SECTIONS: Mapping[str, type[Section]] = {
     "status": StatusSettings,
     "hooks": HookSettings,
     "follow": FollowSettings,
+    "tripwire": TripwireSettings,
 }
 """Every section by its heading; docs/REFERENCE.md is made from this and checked against it."""
-
-
-def without_password(url: str) -> tuple[str, str | None]:
-    """The database URL without its password, and whether there was one (the password itself, or None)."""
-    match = _PASSWORD.search(url)
-    if match is None:
-        return url, None
-    if match["url"] is not None:
-        return url[: match.start("url") - 1] + url[match.end("url") :], match["url"]
-    cleaned = url[: match.start()] + url[match.end() :]
-    if "://" in url and match[0].startswith("?"):
-        cleaned = url[: match.start()] + ("?" + url[match.end() + 1 :] if match.end() < len(url) else "")
-    return cleaned.strip(), match["option"].strip("'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def _named(kind: Any) -> str:
         return f"list of {_named(arguments[0])}s"
     if origin is dict:
         return "table of strings"
-    return {str: "string", int: "integer", bool: "boolean", timedelta: "duration"}[kind]
+    return {str: "string", int: "integer", bool: "boolean", float: "number", timedelta: "duration"}[kind]
 
 
 def _default(field: FieldInfo) -> str:
@@ -125,7 +125,10 @@ def _default(field: FieldInfo) -> str:
     if field.default is None or field.default_factory is not None:
         return "none"
     if isinstance(field.default, timedelta):
-        return f'`"{field.default.total_seconds() / 3600:g}h"`'
+        hours = field.default.total_seconds() / 3600
+        return f'`"{hours:g}h"`' if hours >= 1 else f'`"{hours * 60:g}m"`'
+    if isinstance(field.default, tuple):
+        return "none"
     return f'`"{field.default}"`' if isinstance(field.default, str) else f"`{field.default}`"
 
 

@@ -12,14 +12,15 @@ SOURCE = Path(__file__).parents[2] / "src" / "outlast"
 
 ALLOWED: dict[str, frozenset[str]] = {
     "core": frozenset(),
-    "config": frozenset({"core"}),
+    "settings": frozenset({"core"}),
+    "config": frozenset({"core", "settings"}),
     "state": frozenset({"core"}),
     "vault": frozenset({"core"}),  # the vault never knows a source …
     "sources": frozenset({"core"}),  # … and a source never knows the vault
     "capture": frozenset({"core", "state", "vault", "sources"}),
     "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
-    "cli": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore", "replay"}),
+    "cli": frozenset({"core", "config", "settings", "state", "vault", "sources", "capture", "restore", "replay"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

@@ -102,7 +102,7 @@ def newest_moments(entries: Sequence[TenantEntry], runs: Sequence[RunRecord], no
 def _allowed(invocation: Invocation, given: str | None) -> timedelta:
     if given is None:
         return invocation.config.document.status.max_age
-    from outlast.config import duration
+    from outlast.settings import duration
 
     try:
         allowed = duration(given)

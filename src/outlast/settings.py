@@ -1,0 +1,150 @@
+"""What a section of outlast.toml is made of, and the section [tripwire]. The others, and the file, are in config.py.
+
+`${NAME}` in a URL, path or command is taken from the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from outlast.core.table import TableName
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\s*")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PASSWORD = re.compile(r"^[a-z]+://[^/@:]*:(?P<url>[^@/]+)@|(?:^|[?&\s])password\s*=\s*(?P<option>'[^']*'|[^&\s]+)")
+
+
+def _expanded(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if name not in os.environ:
+            raise ValueError(f"names the environment variable {name}, which is not set")
+    return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
+
+
+def duration(text: object) -> object:
+    """`90m`, `26h`, `2d` as a timedelta."""
+    if not isinstance(text, str):
+        return text
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError('must be a number and a unit: "90m", "26h" or "2d"')
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+
+
+Expanded = Annotated[str, BeforeValidator(_expanded)]
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+
+
+class Section(BaseModel):
+    """A table of the file. What it does not know is an error, since a misspelt setting would be ignored in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """The database URL without its password, and whether there was one (the password itself, or None)."""
+    match = _PASSWORD.search(url)
+    if match is None:
+        return url, None
+    if match["url"] is not None:
+        return url[: match.start("url") - 1] + url[match.end("url") :], match["url"]
+    cleaned = url[: match.start()] + url[match.end() :]
+    if "://" in url and match[0].startswith("?"):
+        cleaned = url[: match.start()] + ("?" + url[match.end() + 1 :] if match.end() < len(url) else "")
+    return cleaned.strip(), match["option"].strip("'")
+
+
+def refuse_password(url: str | None) -> str | None:
+    if url is not None and without_password(url)[1] is not None:
+        raise ValueError("carries a password; take it out and give it by PGPASSWORD, ~/.pgpass or a command")
+    return url
+
+
+def _table(text: str) -> str:
+    """A table's name as Outlast prints it: a bare one is in `public`."""
+    return str(TableName.parse(text))
+
+
+class TripwireSettings(Section):
+    enabled: bool = Field(default=True, description="Whether `follow` holds what it reads against these rules.")
+    window: Duration = Field(default=timedelta(minutes=10), description="How long a loss counts.")
+    tenant_roots: int | None = Field(
+        default=None,
+        ge=0,
+        description="Fires when this many tenants' root rows were deleted within the window, declared closings not "
+        "counted; 0: never. Without a value 2, or 1 where `tombstone` is set.",
+    )
+    tenant_share: float = Field(
+        default=0.5, ge=0, le=1, description="Fires when a tenant has lost this share of its rows; 0: never."
+    )
+    share_tenants: int | None = Field(
+        default=None, ge=1, description="How many tenants have to. Without a value 2, or 1 where `tombstone` is set."
+    )
+    share_rows_min: int = Field(
+        default=20, ge=1, description="A tenant that has lost fewer rows than this is not judged by its share."
+    )
+    tenants_a_minute: int = Field(
+        default=20, ge=0, description="Fires when this many tenants lost a part of their rows in a minute; 0: never."
+    )
+    losing_share: float = Field(default=0.1, gt=0, le=1, description="How large a part that is.")
+    truncate: bool = Field(default=True, description="Fires at TRUNCATE of a table that tenants own.")
+    drop: bool = Field(default=True, description="Fires at DROP of a table that tenants own.")
+    soft_deleted_roots: int = Field(
+        default=0,
+        ge=0,
+        description="Tells when this many tenants' root rows were soft-deleted within the window, and halts nobody; "
+        "0: never.",
+    )
+    quiet_tables: tuple[str, ...] = Field(
+        default=(), description="Tables whose losses are ordinary (sessions, queues, caches) and never count."
+    )
+    tombstone: str | None = Field(
+        default=None,
+        description="A table that tenants own; a row inserted there declares that its tenant is being closed.",
+    )
+    tombstone_within: Duration = Field(
+        default=timedelta(hours=24), description="How long after that the tenant's deletion is ordinary."
+    )
+    declared_max: int = Field(
+        default=100, ge=0, description="Fires when this many declared closings came within the window; 0: never."
+    )
+    notify_command: Expanded | None = Field(
+        default=None,
+        description="A command that prints Apprise URLs, one a line, of those to tell. The environment's "
+        "OUTLAST_NOTIFY wins over it.",
+    )
+    halt_roles: tuple[str, ...] = Field(
+        default=(), description="Database roles to shut out when it fires; none: nobody. No other is ever touched."
+    )
+    halt_accept_outage: bool = Field(
+        default=False, description="Halt them although the application itself seems to use one of them."
+    )
+    halt_url: Expanded | None = Field(
+        default=None, description="The database as the role that halts (outlast_halt), where the source's role may not."
+    )
+    halt_password_command: Expanded | None = Field(
+        default=None, description="A command that prints that role's password."
+    )
+
+    _no_password = field_validator("halt_url")(refuse_password)
+
+    @field_validator("quiet_tables", "tombstone")
+    @classmethod
+    def _tables(cls, value: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+        if isinstance(value, tuple):
+            return tuple(_table(name) for name in value)
+        return value if value is None else _table(value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TripwireSettings:
+        if self.tombstone in self.quiet_tables:
+            raise ValueError(f"the tombstone table {self.tombstone} is among the quiet tables")
+        return self
