@@ -1,7 +1,8 @@
 """Real PostgreSQL servers for the tests: where their binaries are, how one starts, and that none outlives the tests.
 
 A server runs under a small shell that waits for the end of its standard input, a pipe that only the test process
-holds: however that process ends, killed included, the server is stopped and its folder removed.
+holds: however that process ends, killed included, the server is stopped and its folder removed. Each line on that pipe
+starts the server again, once it has ended.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -17,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -65,7 +67,11 @@ _GUARD = """\
 folder=$1; shift
 "$@" >"$folder/log" 2>&1 &
 server=$!
-cat >/dev/null
+while read -r _; do
+  wait $server
+  "$@" >>"$folder/log" 2>&1 &
+  server=$!
+done
 kill -QUIT $server 2>/dev/null
 wait $server
 rm -rf "$folder"
@@ -80,6 +86,7 @@ class Server:
     folder: Path
     port: int
     major: int
+    guard: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
 
     @property
     def data(self) -> Path:
@@ -155,6 +162,33 @@ class Server:
             )
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def stop(self, signal_: signal.Signals) -> None:
+        """SIGINT: as an administrator stops it (waits for replication to end). SIGQUIT: at once, as in a crash.
+
+        Returns when the signal was sent.
+        """
+        pid = self._postmaster()
+        assert pid is not None
+        os.kill(pid, signal_)
+
+    def _postmaster(self) -> int | None:
+        try:
+            return int((self.data / "postmaster.pid").read_text().split()[0])
+        except (FileNotFoundError, IndexError):
+            return None
+
+    def start_again(self) -> None:
+        """After `stop`: returns when it takes connections again."""
+        assert self.guard is not None
+        assert self.guard.stdin is not None
+        before = self._postmaster()
+        self.guard.stdin.write(b"again\n")
+        self.guard.stdin.flush()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._postmaster() in (None, before) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        _wait_until_ready(self, self.guard)
+
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of the server's own client programs (psql, pg_dump …); fails with what it said."""
         done = subprocess.run([self.binaries / program, *arguments], capture_output=True, text=True, check=False)
@@ -213,7 +247,7 @@ def running(
             cwd=folder,
             start_new_session=True,  # an interrupt at the terminal must not stop the server under the tests
         )
-        yield _wait_until_ready(Server(binaries, folder, port, _major(binaries)), guard)
+        yield _wait_until_ready(Server(binaries, folder, port, _major(binaries), guard), guard)
     finally:
         if guard is not None and guard.stdin is not None:
             guard.stdin.close()

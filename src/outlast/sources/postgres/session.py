@@ -283,8 +283,7 @@ _CONNECT_FAILURES: tuple[tuple[str, type[OutlastError], str, str], ...] = (
         r"replication role to start walsender|permission denied to start WAL sender",
         SourceError,
         "this role may not replicate",
-        "ALTER ROLE … REPLICATION (RDS: GRANT rds_replication TO …); `outlast init --print-grants` has all that is "
-        "needed.",
+        "ALTER ROLE … REPLICATION; `outlast init --print-grants` has all that is needed.",
     ),
     (
         r"max_wal_senders",
