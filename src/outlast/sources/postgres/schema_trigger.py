@@ -113,9 +113,9 @@ def plan(facts: FollowingFacts) -> tuple[tuple[Step, ...], str | None]:
     if not wanted:
         return (), None if server.event_triggers else _OFF
     if not server.has_plpgsql:
-        return (), f"there is no language plpgsql, so no event trigger: {_DEGRADED}"
+        return (), f"there is no language plpgsql, so no event trigger: {DEGRADED}"
     if events.schema_oid and not (events.may_use_schema or events.owner_trusted):
-        return (), f"the schema {SCHEMA} belongs to {events.schema_owner}, so no event trigger goes there: {_DEGRADED}"
+        return (), f"the schema {SCHEMA} belongs to {events.schema_owner}, so no event trigger goes there: {DEGRADED}"
     statements: list[str] = []
     if not events.schema_oid:
         statements += [f"CREATE SCHEMA {SCHEMA}", f"COMMENT ON SCHEMA {SCHEMA} IS {_quoted(MARKED)}"]
@@ -129,18 +129,18 @@ def plan(facts: FollowingFacts) -> tuple[tuple[Step, ...], str | None]:
         f"make the event triggers {', '.join(wanted)}: every change of a table's definition is written into the log",
         tuple(statements),
         "none on any table",
-        f"a fraction of a millisecond for each DDL command, never its failure. Without them {_DEGRADED}",
+        f"a fraction of a millisecond for each DDL command, never its failure. Without them {DEGRADED}",
         lacks,
         optional=True,
     )
     return (step,), None
 
 
-_DEGRADED = (
+DEGRADED = (
     "schema changes are found by looking at the catalog every few seconds: moments around one are inexact and refused, "
     "and a DROP is seen after it"
 )
-_OFF = f"event_triggers is off on this server: {_DEGRADED}"
+_OFF = f"event_triggers is off on this server: {DEGRADED}"
 
 
 def removal(events: EventFacts) -> tuple[str, ...]:

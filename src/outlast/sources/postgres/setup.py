@@ -12,11 +12,14 @@ from outlast.core.errors import OutlastError, Refused
 from outlast.core.plan import new_plan_id
 from outlast.sources.postgres.following import FollowingSettings, plan_setup
 from outlast.sources.postgres.following_facts import read_following
+from outlast.sources.postgres.following_health import verify
 from outlast.sources.postgres.following_plan import FollowingPlan
 from outlast.sources.postgres.following_steps import Patience, StepResult, StepState, carry_out
 from outlast.sources.postgres.following_teardown import plan_teardown, read_changed
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
+
+__all__ = ["planned_setup", "planned_teardown", "set_up", "tear_down", "undone", "verify"]
 
 
 def planned_setup(session: Session, catalog: Catalog, settings: FollowingSettings) -> FollowingPlan:

@@ -27,7 +27,8 @@ SELECT c.oid::bigint AS oid,
                           'type', CASE WHEN NOT a.attisdropped
                                        THEN pg_catalog.format_type(a.atttypid, a.atttypmod) END,
                           'not_null', CASE WHEN a.attnotnull AND NOT a.attisdropped THEN true END,
-                          'default', CASE WHEN a.atthasdef AND a.attgenerated = '' THEN true END,
+                          'default', CASE WHEN a.attgenerated = '' AND NOT a.attisdropped
+                                           AND (a.atthasdef OR a.attidentity <> '' OR y.typtype = 'd') THEN true END,
                           'generated', nullif(a.attgenerated::text, ''),
                           'missing', CASE WHEN a.atthasmissing THEN a.attmissingval::text
                                           WHEN c.relkind = 'p' AND a.atthasdef THEN (
@@ -38,6 +39,7 @@ SELECT c.oid::bigint AS oid,
                                                WHERE i.inhparent = c.oid AND b.atthasmissing LIMIT 1) END
                       )) ORDER BY a.attnum)
                  FROM pg_catalog.pg_attribute AS a
+                 LEFT JOIN pg_catalog.pg_type AS y ON y.oid = a.atttypid
                 WHERE a.attrelid = c.oid AND a.attnum > 0)
        ) AS shape
   FROM (<touched>) AS touched (oid)

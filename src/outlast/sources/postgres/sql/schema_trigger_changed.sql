@@ -30,6 +30,10 @@ BEGIN
             ), direct (oid, because) AS (
                 SELECT d.objid, NULL::text FROM commands AS d
                  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                UNION  -- a partition that has partitions: its root's leaves are others now
+                SELECT pg_catalog.pg_partition_root(c.oid)::oid, NULL::text FROM commands AS d
+                  JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relispartition AND c.relkind = 'p'
+                 WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                 UNION
                 SELECT c.oid, NULL::text FROM commands AS d
                   JOIN pg_catalog.pg_class AS c ON c.relnamespace = d.objid
