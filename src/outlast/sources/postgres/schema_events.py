@@ -32,7 +32,7 @@ class EventKind(StrEnum):
     TABLE = "table"  # made or altered; `shape` is how it looks now
     REWRITE = "rewrite"  # about to be rewritten: what its rows say may change, and the log does not show how
     DROP = "drop"
-    PUBLICATION = "publication"  # made, altered or dropped; `because` is its name
+    PUBLICATION = "publication"  # a publication, or a table's place in one; `because` says which, `name` the table
     MISSED = "missed"  # a change of which nothing is known: everything may be different
 
 
@@ -92,12 +92,32 @@ def parse(content: bytes) -> SchemaEvent:
 def _event(said: dict[str, Any]) -> SchemaEvent:
     kind, command = EventKind(said["event"]), str(said["command"])
     because = None if said.get("because") is None else str(said["because"])
-    if kind in (EventKind.PUBLICATION, EventKind.MISSED):
+    if kind is EventKind.MISSED:
         return SchemaEvent(kind, command, because=because)
+    if kind is EventKind.PUBLICATION:
+        table, publication = _place(because or "")
+        return SchemaEvent(kind, command, name=table, because=publication)
     table = said["table"]
     name = TableName(str(table["schema"]), str(table["name"]))
     shape = None if kind is EventKind.DROP else _shape(table)
     return SchemaEvent(kind, command, int(table["oid"]), name, shape, because)
+
+
+_PLACE = re.compile(
+    r"(?P<schema>\"(?:[^\"]|\"\")+\"|[^\".]+)\.(?P<table>\"(?:[^\"]|\"\")+\"|[^\".]+) in publication (?P<publication>.+)"
+)
+
+
+def _place(identity: str) -> tuple[TableName | None, str]:
+    """The table and the publication of an object's identity, as the server writes it, both without quotes."""
+    match = _PLACE.fullmatch(identity)
+    if match is None:
+        return None, _bare(identity)
+    return TableName(_bare(match["schema"]), _bare(match["table"])), _bare(match["publication"])
+
+
+def _bare(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') and name.endswith('"') else name
 
 
 def _shape(table: dict[str, Any]) -> TableShape:
@@ -190,19 +210,8 @@ class ChangeKind(StrEnum):
     DETACHED = "detached"  # a leaf left it, its rows with it
     IDENTITY = "identity"
     PERSISTENCE = "persistence"  # logged or unlogged since
+    PUBLICATION = "publication"  # `now` names it: what of `table` (None: of any) was published until then is not sure
     MISSED = "missed"
-
-
-_KEEPS_ROWS = frozenset(
-    {
-        ChangeKind.CREATED,
-        ChangeKind.RENAMED,
-        ChangeKind.COLUMN_ADDED,
-        ChangeKind.COLUMN_DROPPED,
-        ChangeKind.COLUMN_RENAMED,
-        ChangeKind.IDENTITY,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +238,7 @@ class SchemaChange:
 def changes_of(before: TableShape | None, event: SchemaEvent) -> tuple[SchemaChange, ...]:
     """What an event changed in a table that looked like `before` (None: it was not known)."""
     if event.kind is EventKind.PUBLICATION:
-        return ()
+        return (SchemaChange(ChangeKind.PUBLICATION, event.name, now=event.because, known=False),)
     if event.kind is EventKind.MISSED:
         return (SchemaChange(ChangeKind.MISSED, None, known=False),)
     if event.kind is EventKind.DROP:
