@@ -32,8 +32,8 @@ _MOVE_ENTRY = Struct(">BII16sII")  # operation, table's number, move's number, p
 class LoggedTable:
     """What the tuples of a table mean in the log. `name` is the root's, `leaf` the partition's that was changed.
 
-    `columns` are (name, type) in the tuples' order; in a partition that can be another than the root's, `stored` (empty:
-    the same). `key` and `key_kinds` are the root's, as Table has them.
+    `columns` are (name, type) in the tuples' order; in a partition that can be another than the root's, which is then
+    `stored`. `key` and `key_kinds` are the root's, as Table has them.
     """
 
     name: TableName

@@ -110,8 +110,43 @@ class TableManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class LogBox:
+    """The tenant's entries of the segments `first` to `last`, and where they lie: one box, as chunks are in.
+
+    A moment between this manifest and the one before is served from here, when the segments are gone.
+    """
+
+    first: int
+    last: int
+    pack: str
+    box_offset: int
+    box_length: int
+    size: int  # of the entries, when opened
+    digest: bytes  # SHA-256 of the entries
+
+    def to_json(self) -> list[int | str]:
+        return [
+            self.first,
+            self.last,
+            self.pack,
+            self.box_offset,
+            self.box_length,
+            self.size,
+            self.digest.hex(),
+        ]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> LogBox:
+        first, last, pack, offset, length, size, digest = data
+        return cls(first, last, pack, offset, length, size, bytes.fromhex(digest))
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """One tenant at one moment. Equal content gives an equal `root` (hexadecimal), whatever packs it lies in."""
+    """One tenant at one moment. Equal content gives an equal `root` (hexadecimal), whatever packs it lies in.
+
+    `log` is set by a fold: the entries that led here, in order.
+    """
 
     source: str
     tenant: str
@@ -121,6 +156,7 @@ class Manifest:
     root: str
     previous: Head | None
     tables: Mapping[str, TableManifest]
+    log: tuple[LogBox, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -138,6 +174,7 @@ class Manifest:
             "root": self.root,
             "previous": None if self.previous is None else self.previous.to_json(),
             "tables": {name: self.tables[name].to_json() for name in sorted(self.tables)},
+            **({"log": [box.to_json() for box in self.log]} if self.log else {}),
         }
         return json.dumps(data, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
@@ -161,13 +198,15 @@ class Manifest:
                 fields["root"],
                 None if fields["previous"] is None else Head.from_json(fields["previous"]),
                 {name: TableManifest.from_json(table) for name, table in fields["tables"].items()},
+                tuple(LogBox.from_json(box) for box in fields.get("log", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptionError(f"{what} cannot be read: it is not a manifest", code="manifest") from error
 
     def placed(self, pack: str) -> Manifest:
         """The same, with the chunks of its own pack naming it, so that it can be read and pointed to from elsewhere."""
-        return replace(self, tables={name: _placed(table, pack) for name, table in self.tables.items()})
+        tables = {name: _placed(table, pack) for name, table in self.tables.items()}
+        return replace(self, tables=tables, log=tuple(replace(box, pack=box.pack or pack) for box in self.log))
 
     def check(self, what: str) -> None:
         """Raise CorruptionError unless every root is what the chunks' digests give."""

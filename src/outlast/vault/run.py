@@ -36,11 +36,22 @@ def run_path(source: str, run: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Folded:
+    """What a run was folded from: the segments `first` to `last` of the log, all of one epoch."""
+
+    epoch: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """One backup that happened.
 
     `heads` and `recipients` are those of this run, or of all runs where `full`; both by prefix. `scope` lists the
     prefixes that were looked at, None meaning all. `sealed` can be opened by the vault's recipients (see RunDetails).
+    `folded` is set where the run was made from the log: its moment is then a position, and exact. `mark` is the newest
+    mark that the writer saw, by number and hash: dropping it later is noticed.
     """
 
     source: str
@@ -56,6 +67,8 @@ class RunRecord:
     sealed: bytes
     scope: tuple[str, ...] | None = None
     tool: str = ""
+    folded: Folded | None = None
+    mark: tuple[int, str | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -73,6 +86,8 @@ class RunRecord:
             "recipients": dict(sorted(self.recipients.items())),
             "sealed": base64.b64encode(self.sealed).decode("ascii"),
             "tool": self.tool,
+            **({} if self.folded is None else {"folded": [self.folded.epoch, self.folded.first, self.folded.last]}),
+            **({} if self.mark is None else {"mark": list(self.mark)}),
         }
 
     @classmethod
@@ -91,6 +106,8 @@ class RunRecord:
             base64.b64decode(data["sealed"], validate=True),
             None if data["scope"] is None else tuple(data["scope"]),
             data["tool"],
+            Folded(*data["folded"]) if "folded" in data else None,
+            (data["mark"][0], data["mark"][1]) if "mark" in data else None,
         )
 
 
