@@ -136,6 +136,10 @@ class Halter:
         outcomes = {xid: self._status(xid) for xid in xids[:_STATUS_MAX]}
         return Halted(tuple(shut), tuple(seen.values()), outcomes, tuple(failures), self._clock() - started)
 
+    def patrol(self) -> None:
+        """End the sessions of the roles that have turned up since. Raises psycopg's error where that fails."""
+        self._end(None)
+
     def look(self, xids: Sequence[int]) -> tuple[SessionSeen, ...]:
         """Who is at work on these transactions now. Ends nothing."""
         rows = self.session.execute(
