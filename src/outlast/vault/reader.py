@@ -107,14 +107,14 @@ class Vault:
             self._ledgers[source] = load_ledger(self.store, source, self.pin.signers)
         return self._ledgers[source]
 
-    def _numbers(self, source: str) -> list[int]:
+    def numbers(self, source: str) -> list[int]:
         """The runs that are not forgotten, ascending."""
         ledger = self.ledger(source)
         return [number for number in runs(self.store, source) if ledger.forgotten(number) is None]
 
     def runs(self, source: str) -> list[RunRecord]:
         """Every run that is not forgotten, ascending, each with a valid signature."""
-        return [self.run(source, number) for number in self._numbers(source)]
+        return [self.run(source, number) for number in self.numbers(source)]
 
     def run(self, source: str, number: int) -> RunRecord:
         if (source, number) not in self._records:
@@ -141,7 +141,7 @@ class Vault:
     def chain(self, source: str, number: int | None = None) -> list[RunRecord]:
         """A run's record (None: the newest run's) and those that it builds on, newest first; none before a backup."""
         if number is None:
-            numbers = self._numbers(source)
+            numbers = self.numbers(source)
             if not numbers:
                 return []
             number = numbers[-1]
@@ -173,7 +173,7 @@ class Vault:
 
         Raises NotFoundError before the first backup, UsageError where the text is no moment.
         """
-        numbers = self._numbers(source)
+        numbers = self.numbers(source)
         if not numbers:
             raise NotFoundError(f"source {source!r} has no backup yet", hint="Make one: outlast backup")
         text = at.strip()

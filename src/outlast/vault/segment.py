@@ -182,7 +182,8 @@ class SchemaChange:
     """A table's columns are others from the transaction that ends at `end` on.
 
     Each of `columns` is (name, type, the column's number before, or None for a new one, and the COPY field that rows of
-    before have there). `renamed` is the table's new name; without columns it was dropped. What cannot be computed so is no SchemaChange but a Gap.
+    before have there). `renamed` is the table's new name; without columns it was dropped. What cannot be computed so is
+    no SchemaChange but a Gap.
     """
 
     end: Lsn
