@@ -8,13 +8,11 @@ nothing but the rows since the last cut: equal content gives equal chunks, whoev
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from zlib import crc32
 
-SIZE_BYTES_MIN = 64 * 1024
+SIZE_BYTES_MIN = 128 * 1024
 """No cut before this: most tenants' tables are smaller, and then no row needs to be looked at."""
 
 SIZE_BYTES_TARGET = 256 * 1024
@@ -22,6 +20,9 @@ SIZE_BYTES_TARGET = 256 * 1024
 
 SIZE_BYTES_MAX = 2 * 1024 * 1024
 """A cut is forced here; only a single row can be larger, and then it is a chunk of its own."""
+
+_WINDOW_BYTES = 32 * 1024
+"""Rows looked at before it is asked whether more are needed."""
 
 _CRC_RANGE = 1 << 32
 _CUT_BELOW_PER_BYTE = _CRC_RANGE // SIZE_BYTES_TARGET
@@ -87,50 +88,36 @@ class Chunker:
 
     def _cut(self, *, final: bool) -> Iterator[Chunk]:
         data = b"".join(self._held)
-        self._take()
-        lines = data.split(b"\n")
-        lines.pop()  # what follows the last newline: nothing
-        ends = list(accumulate([len(line) + 1 for line in lines]))
-        natural = [
-            index
-            for index, (checksum, line) in enumerate(zip(map(crc32, lines), lines, strict=True))
-            if checksum < (len(line) + 1) * _CUT_BELOW_PER_BYTE
-        ]
-        start_row = start = 0
-        for row in _cuts(ends, natural, final=final):
-            end = ends[row]
-            yield self._chunk(data[start:end], row + 1 - start_row)
-            start_row, start = row + 1, end
-        if start_row < len(lines):
+        left = self._take()
+        start = 0
+        while (end := _end_of_chunk(data, start, final=final)) is not None:
+            rows = data.count(b"\n", start, end)
+            yield self._chunk(data[start:end], rows)
+            start = end
+            left -= rows
+        if left:
             self._held = [data[start:]]
             self._held_bytes = len(data) - start
-            self._held_rows = len(lines) - start_row
+            self._held_rows = left
 
 
-def _cuts(ends: list[int], natural: list[int], *, final: bool) -> Iterator[int]:
-    """Rows after which to cut: a natural one past the minimum, else the last that fits into the maximum."""
-    candidates = iter(natural)
-    candidate = next(candidates, None)
-    start, row, count = 0, 0, len(ends)
-    while row < count:
-        limit = _last_within(ends, row, start + SIZE_BYTES_MAX)
-        while candidate is not None and (candidate < row or ends[candidate] - start < SIZE_BYTES_MIN):
-            candidate = next(candidates, None)
-        if candidate is not None and candidate <= limit:
-            cut = candidate
-        elif limit + 1 < count:
-            cut = limit
-        elif final:
-            cut = count - 1
-        else:
-            return
-        yield cut
-        start, row = ends[cut], cut + 1
-
-
-def _last_within(ends: list[int], first: int, limit: int) -> int:
-    """The last row from `first` on that ends at or before `limit`; at the least `first` itself."""
-    return max(first, bisect_right(ends, limit, lo=first) - 1)
+def _end_of_chunk(data: bytes, start: int, *, final: bool) -> int | None:
+    """Where the chunk that begins at `start` ends, or None where the rows so far do not tell: after the first row past
+    the minimum that says so, else after the last row that fits into the maximum. Rows before the minimum cost nothing.
+    """
+    limit = start + SIZE_BYTES_MAX
+    at = data.rfind(b"\n", start, start + SIZE_BYTES_MIN - 1) + 1 or start
+    while at < len(data):
+        known = data.rfind(b"\n", at, min(at + _WINDOW_BYTES, limit)) + 1
+        if not known:
+            known = data.index(b"\n", at) + 1  # one row that is larger than the window, or that passes the limit
+            if known > limit:
+                return known if at == start else at
+        for line in data[at : known - 1].split(b"\n"):
+            at += len(line) + 1
+            if crc32(line) < (len(line) + 1) * _CUT_BELOW_PER_BYTE:
+                return at
+    return len(data) if final and start < len(data) else None
 
 
 def table_root(chunks: Iterable[tuple[bytes, int]]) -> bytes:

@@ -76,7 +76,7 @@ def _copied(connection: Session, statement: bytes, table: Table) -> Iterator[lis
     _start(connection, statement, table)
     get = pgconn.get_copy_data
     rows: list[memoryview] = []
-    size = 0
+    size = before = 0
     complete = False
     try:
         while True:
@@ -88,7 +88,10 @@ def _copied(connection: Session, statement: bytes, table: Table) -> Iterator[lis
                     yield rows
                     rows, size = [], 0
             elif length == 0:
-                _wait(pgconn)
+                if size == before:  # nothing came since the last time: until then it pays to look without waiting
+                    _wait(pgconn)
+                before = size
+                pgconn.consume_input()
             else:
                 break
         if rows:
@@ -127,13 +130,13 @@ def _start(connection: Session, statement: bytes, table: Table) -> None:
 def _result(pgconn: pq.abc.PGconn) -> pq.abc.PGresult | None:
     while pgconn.is_busy():
         _wait(pgconn)
+        pgconn.consume_input()
     return pgconn.get_result()
 
 
 def _wait(pgconn: pq.abc.PGconn) -> None:
     # Waiting here, and not inside libpq, is what lets an interrupt from the keyboard through.
     select.select([pgconn.socket], [], [])
-    pgconn.consume_input()
 
 
 def _finish(connection: Session, table: Table) -> None:
@@ -172,12 +175,15 @@ def _end_of(rows: list[memoryview], start: int, prefix: bytes) -> int:
 
 
 def _without(prefix: bytes, rows: list[memoryview], table: Table) -> bytes:
-    """The rows without the prefix, which is proven to have stood before every one of them."""
-    joined = b"".join(rows)
-    data = joined[len(prefix) :].replace(b"\n" + prefix, b"\n")
-    if len(data) != len(joined) - len(prefix) * len(rows):
+    """The rows without the prefix, which is proven to have stood before every one of them.
+
+    A newline is nowhere but at a row's end: so as many parts as rows, and the prefix before the first, is one for each.
+    """
+    parts = b"".join(rows).split(b"\n" + prefix)
+    if len(parts) != len(rows) or not parts[0].startswith(prefix):
         raise BugError(f"rows of table {table.name} did not arrive ordered by tenant")
-    return data
+    parts[0] = parts[0][len(prefix) :]
+    return b"\n".join(parts)
 
 
 def _tenant(prefix: bytes, table: Table) -> TenantKey:
