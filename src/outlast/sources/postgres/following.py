@@ -168,6 +168,7 @@ def _members(facts: FollowingFacts, settings: FollowingSettings, membership: Mem
         elif missing:
             plain.append(member)
     yield from _adding(facts, names.publication, plain, "whole")
+    yield from _widening(facts, names, membership)
     later = [member for member in membership.partial if member.oid not in in_partial]
     later = [member for member in later if member.oid not in in_whole]  # those moved in _leaving
     yield from _adding(facts, names.partial, later, "partial")
@@ -197,6 +198,21 @@ def _leaving(
             lacks=_lacks(facts, names.publication, [member]),
         )
     yield from _dropping(facts, names.publication, gone)
+
+
+def _widening(facts: FollowingFacts, names: Names, membership: Membership) -> Iterator[Step]:
+    """Out and in again, in one transaction: a list of columns or a filter cannot be taken off otherwise."""
+    for name, members in zip(names.publications, (membership.whole, membership.partial), strict=True):
+        for member in members:
+            if name in member.narrowed:
+                quoted = facts.publications[name].members[member.oid]
+                yield Step(
+                    f"widen {name} {member.name}",
+                    f"publish {member.name} without the list of columns or the filter that somebody gave it",
+                    _sql(publication.drop(name, [quoted]), publication.add(name, [member])),
+                    LOCKS_SHARED,
+                    lacks=_lacks(facts, name, [member]),
+                )
 
 
 def _dropping(facts: FollowingFacts, name: str, oids: Sequence[int]) -> Iterator[Step]:

@@ -103,9 +103,8 @@ def _event(said: dict[str, Any]) -> SchemaEvent:
     return SchemaEvent(kind, command, int(table["oid"]), name, shape, because)
 
 
-_PLACE = re.compile(
-    r"(?P<schema>\"(?:[^\"]|\"\")+\"|[^\".]+)\.(?P<table>\"(?:[^\"]|\"\")+\"|[^\".]+) in publication (?P<publication>.+)"
-)
+_NAME = r'"(?:[^"]|"")+"|[^".]+'
+_PLACE = re.compile(rf"(?P<schema>{_NAME})\.(?P<table>{_NAME}) in publication (?P<publication>.+)")
 
 
 def _place(identity: str) -> tuple[TableName | None, str]:

@@ -42,7 +42,8 @@ _TRIGGERS = {
     "outlast_schema_dropped": ("schema_dropped", "sql_drop", ()),
     "outlast_schema_rewritten": ("schema_rewritten", "table_rewrite", ()),
 }
-FUNCTIONS = tuple(function for function, _, _ in _TRIGGERS.values())
+_GUARD = "schema_guard"
+FUNCTIONS = (*(function for function, _, _ in _TRIGGERS.values()), _GUARD)
 
 # On these the text of a column's missing value depends, as a row's does (session.py).
 _PINNED = (
@@ -53,6 +54,7 @@ _PINNED = (
     "bytea_output = hex",
     "extra_float_digits = 3",
     "lc_monetary = 'C'",
+    "lock_timeout = '100ms'",  # the guard alters publications; nobody's DDL may wait for that
 )
 
 _MISSED = """BEGIN
@@ -80,17 +82,22 @@ def _body(function: str) -> str:
     return re.sub(r"<shape: ([^>]*)>", lambda match: shape_query(match[1]), text)
 
 
-def _create(trigger: str) -> tuple[str, ...]:
-    function, event, tags = _TRIGGERS[trigger]
-    name = sql.Identifier(SCHEMA, function).as_string(None)
-    when = f" WHEN TAG IN ({', '.join(sql.Literal(tag).as_string(None) for tag in tags)})" if tags else ""
+def _function(function: str, returns: str = "event_trigger") -> tuple[str, ...]:
     return (
-        f"CREATE OR REPLACE FUNCTION {name}() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER "
+        f"CREATE OR REPLACE FUNCTION {SCHEMA}.{function}() RETURNS {returns} LANGUAGE plpgsql SECURITY DEFINER "
         + " ".join(f"SET {setting}" for setting in _PINNED)
         + f" AS {sql.Literal(_body(function)).as_string(None)}",
-        f"REVOKE ALL ON FUNCTION {name}() FROM PUBLIC",
+        f"REVOKE ALL ON FUNCTION {SCHEMA}.{function}() FROM PUBLIC",
+    )
+
+
+def _create(trigger: str) -> tuple[str, ...]:
+    function, event, tags = _TRIGGERS[trigger]
+    when = f" WHEN TAG IN ({', '.join(sql.Literal(tag).as_string(None) for tag in tags)})" if tags else ""
+    return (
+        *_function(function),
         f"DROP EVENT TRIGGER IF EXISTS {trigger}",
-        f"CREATE EVENT TRIGGER {trigger} ON {event}{when} EXECUTE FUNCTION {name}()",
+        f"CREATE EVENT TRIGGER {trigger} ON {event}{when} EXECUTE FUNCTION {SCHEMA}.{function}()",
         f"ALTER EVENT TRIGGER {trigger} ENABLE ALWAYS",
     )
 
@@ -101,6 +108,7 @@ def missing(events: EventFacts) -> list[str]:
         trigger
         for trigger, (function, _, tags) in _TRIGGERS.items()
         if events.functions.get(function) != _body(function)
+        or events.functions.get(_GUARD) != _body(_GUARD)
         or trigger not in events.triggers
         or events.triggers[trigger] != ("A", ",".join(tags))
     ]
@@ -119,6 +127,8 @@ def plan(facts: FollowingFacts) -> tuple[tuple[Step, ...], str | None]:
     statements: list[str] = []
     if not events.schema_oid:
         statements += [f"CREATE SCHEMA {SCHEMA}", f"COMMENT ON SCHEMA {SCHEMA} IS {_quoted(MARKED)}"]
+    if events.functions.get(_GUARD) != _body(_GUARD):
+        statements += _function(_GUARD, "void")
     for trigger in wanted:
         statements += _create(trigger)
     lacks = None

@@ -61,6 +61,7 @@ BEGIN
         PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.json_build_object(
             'event', 'publication', 'command', tg_tag, 'because', found.object_identity)::text);
     END LOOP;
+    PERFORM outlast.schema_guard();
 EXCEPTION WHEN OTHERS THEN
     -- The application's DDL must never fail for us. That something was missed is said instead.
     <missed>
