@@ -6,10 +6,9 @@ When one begins and ends is decided in tripwire.py, what is said of it in notify
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self
 
 from outlast.core.moment import Lsn
 from outlast.core.tenant import Tenant, TenantKey
@@ -115,15 +114,3 @@ class Incident:
             "largest": [[tenant.key, tenant.label, rows] for tenant, rows in list(self.largest())[:20]],
             "ended": self.ended,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """An incident as this host's state has it: for `outlast tripwire show`, after a restart and on other terminals."""
-
-    since: datetime
-    document: Mapping[str, object]
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, object]) -> Self:
-        return cls(datetime.fromisoformat(str(document["since"])), document)

@@ -49,6 +49,11 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
     "Protect": (
         Entry("backup", "backup", "Take every tenant's rows into the vault."),
         Entry("follow", "follow", "Capture every change as it is committed."),
+        Entry(
+            "tripwire",
+            "tripwire",
+            "Show what the tripwire watches for, prove that it works, and let halted roles in again.",
+        ),
         Entry("status", "status", "Show every tenant's newest restorable moment, the oldest first."),
         Entry("verify", "verify", "Check every byte of the vault, and with --live compare it with the database."),
     ),
