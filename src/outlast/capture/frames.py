@@ -52,6 +52,7 @@ class Contents:
     gaps: list[Gap] = field(default_factory=list)
     schema: list[SchemaChange] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
+    partial: list[TableName] = field(default_factory=list)
     changes: int = 0
 
     @property

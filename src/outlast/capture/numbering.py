@@ -7,7 +7,7 @@ in the vault before that frame is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -43,6 +43,8 @@ class Numbering:
         self._numbers: dict[bytes, int] = {}
         self._tenants: dict[int, Numbered] = {}
         self._unsaved: dict[int, Numbered] = {}
+        self._named: set[int] = set()
+        self._made: dict[str, str] = {}
         self._next = map_.last_tenant() + 1
 
     def number_of(self, key: bytes) -> int:
@@ -66,15 +68,17 @@ class Numbering:
         if known.tenant.label == label:
             return False
         self._set(replace(known, tenant=Tenant(known.tenant.key, label)))
+        self._named.add(number)
         return True
 
-    def learn(self, recipients: Callable[[str], str | None], numbers: Iterable[int]) -> None:
-        """Take the keys that the vault says these tenants have."""
-        for number in numbers:
-            known = self.of(number)
-            found = recipients(known.prefix)
-            if found is not None and found != known.recipient:
-                self._set(replace(known, recipient=found))
+    def take_named(self) -> set[int]:
+        """Tenants that got another label since this was last asked."""
+        named, self._named = self._named, set()
+        return named
+
+    def made_before(self, recipients: Mapping[str, str]) -> None:
+        """Keys, by folder, that segments are sealed to, and that may not be noted here."""
+        self._made.update(recipients)
 
     def with_key(
         self, number: int, store: Store, erased: frozenset[str], known: Callable[[str], str | None]
@@ -83,7 +87,7 @@ class Numbering:
         tenant = self.of(number)
         if tenant.recipient is not None and tenant.recipient not in erased:
             return tenant, False
-        found = known(tenant.prefix)
+        found = self._made.get(tenant.prefix) or known(tenant.prefix)
         if found is not None and found not in erased:
             return self._set(replace(tenant, recipient=found)), False
         key = self._keys.new_key(tenant.tenant)

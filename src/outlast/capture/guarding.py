@@ -1,0 +1,141 @@
+"""What the tripwire is told: facts out of routed transactions, and out of those that have not committed yet.
+
+A streamed transaction's facts go out as they come, by what the route map knows at that time, and are not sent again at
+its commit; a subtransaction that is rolled back takes its own back. What is done with them is the tripwire's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from outlast.capture.frames import Did
+from outlast.capture.numbering import Numbering
+from outlast.capture.routing import Router
+from outlast.capture.tripwire import Fact
+from outlast.core.change import OP_DELETE, OP_INSERT, OP_TRUNCATE, OP_UPDATE, Change, Relation
+from outlast.core.effect import Operation
+from outlast.core.moment import Lsn
+from outlast.core.soft_delete import SoftDeleteMarkers
+from outlast.core.tenant import ALL
+from outlast.sources.postgres.transactions import Transaction
+
+_LOSSES = frozenset({Operation.HARD_DELETE, Operation.SOFT_DELETE, Operation.TRUNCATE})
+
+
+class Listener(Protocol):
+    """Who judges (sentry.py). Every call returns at once and raises nothing."""
+
+    tombstone: str | None
+
+    def observe(self, facts: Sequence[Fact], *, lag_s: float = 0.0) -> None: ...
+
+    def committed(self, xid: int, time: datetime, commit: Lsn) -> None: ...
+
+    def aborted(self, xid: int) -> None: ...
+
+    def withdraw(self, facts: Sequence[Fact]) -> None: ...
+
+    def dropped(self, table: str, xid: int, time: datetime | None) -> None: ...
+
+    def tick(self) -> None: ...
+
+
+class Guard:
+    """A transactions.Observer, and the way from routed changes to facts. Without a listener it does nothing."""
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.listener = listener
+        self._router: Router | None = None
+        self._numbers: Numbering | None = None
+        self._told: dict[int, dict[int, list[Fact]]] = {}
+
+    def use(self, router: Router, numbers: Numbering) -> None:
+        """Ask these whose a row is."""
+        self._router, self._numbers = router, numbers
+
+    def saw(self, transaction: Transaction, did: Sequence[Did], lag_s: float = 0.0) -> None:
+        """A transaction was routed."""
+        listener = self.listener
+        if listener is None:
+            return
+        if transaction.streamed and self._told.pop(transaction.xid, None) is not None:
+            listener.committed(transaction.xid, transaction.time, transaction.commit)
+            return
+        facts = [
+            self._fact(transaction.xid, one.tenant, one.table, one.operation, one.rows, transaction)
+            for one in did
+            if one.operation in _LOSSES or (one.operation is Operation.INSERT and one.table == listener.tombstone)
+        ]
+        if facts:
+            listener.observe(facts, lag_s=lag_s)
+
+    def dropped(self, table: str, transaction: Transaction) -> None:
+        if self.listener is not None:
+            self.listener.dropped(table, transaction.xid, transaction.time)
+
+    def tick(self) -> None:
+        if self.listener is not None:
+            self.listener.tick()
+
+    # transactions.Observer ---------------------------------------------------------------------------------------
+
+    def provisional(self, xid: int, subxid: int, relations: Mapping[int, Relation], changes: Sequence[Change]) -> None:
+        listener, router = self.listener, self._router
+        if listener is None or router is None:
+            return
+        counts: dict[tuple[int, str, Operation], int] = {}
+        for change in changes:
+            relation = relations[change[1]]
+            table = router.table_of(relation)
+            operation = None if table is None else self._loss(relation, change, str(table))
+            if operation is None:
+                continue
+            tenant = router.tenant_of(relation, change) if operation is not Operation.TRUNCATE else None
+            place = (-1 if tenant is None else tenant, str(table), operation)
+            counts[place] = counts.get(place, 0) + 1
+        facts = [self._fact(xid, *place, rows, None) for place, rows in counts.items()]
+        if facts:
+            self._told.setdefault(xid, {}).setdefault(subxid, []).extend(facts)
+            listener.observe(facts)
+
+    def aborted(self, xid: int, subxid: int | None) -> None:
+        listener = self.listener
+        if listener is None:
+            return
+        if subxid is None:
+            if self._told.pop(xid, None) is not None:
+                listener.aborted(xid)
+        elif (facts := self._told.get(xid, {}).pop(subxid, None)) is not None:
+            listener.withdraw(facts)
+
+    def committed(self, xid: int) -> None:
+        """Told when it is routed: its commit is known there."""
+
+    def _loss(self, relation: Relation, change: Change, table: str) -> Operation | None:
+        operation, _, old, new = change
+        if operation == OP_DELETE:
+            return Operation.HARD_DELETE
+        if operation == OP_TRUNCATE:
+            return Operation.TRUNCATE
+        if operation == OP_UPDATE and new is not None:
+            markers = SoftDeleteMarkers.of(relation)
+            return Operation.SOFT_DELETE if markers is not None and markers.marks(old, new) else None
+        assert self.listener is not None
+        return Operation.INSERT if operation == OP_INSERT and table == self.listener.tombstone else None
+
+    def _fact(
+        self,
+        xid: int,
+        tenant: int,
+        table: str,
+        operation: Operation,
+        rows: int,
+        transaction: Transaction | None,
+    ) -> Fact:
+        assert self._numbers is not None
+        key = ALL if tenant < 0 else self._numbers.of(tenant).tenant.key
+        if transaction is None:
+            return Fact(xid, None, None, True, key, table, operation, rows)
+        return Fact(xid, transaction.time, transaction.commit, False, key, table, operation, rows)
