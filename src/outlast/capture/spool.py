@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Self
 
@@ -36,6 +37,11 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+    def closing_itself(self) -> Self:
+        """For a spool without a `with`: its file is closed when nobody holds the spool any more."""
+        weakref.finalize(self, self._file.close)
+        return self
 
     def append(self, sealed: bytes) -> int:
         """Keep bytes that are ciphertext already. Returns where they stand."""

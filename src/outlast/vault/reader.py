@@ -189,7 +189,7 @@ class Vault:
         return self._before(source, numbers, text)
 
     def _before(self, source: str, numbers: Sequence[int], text: str) -> RunRecord:
-        wanted = _parse_moment(text)
+        wanted = parse_moment(text)
         for number in reversed(numbers):
             record = self.run(source, number)
             reached = record.moment.high <= wanted if isinstance(wanted, Lsn) else record.moment.time <= wanted
@@ -409,7 +409,7 @@ def decompress(data: bytes, what: str, size_bytes_max: int = -1) -> bytes:
         raise CorruptionError(f"{what} cannot be decompressed", code="zstd") from error
 
 
-def _parse_moment(text: str) -> Lsn | datetime:
+def parse_moment(text: str) -> Lsn | datetime:
     try:
         if "/" in text:
             return Lsn.parse(text)
