@@ -200,8 +200,8 @@ class _Resolver:
         if not found:
             raise NotFoundError(
                 f"the log has no transaction {number}",
-                hint="It may not be committed yet, be older than the log, or be a subtransaction's number. To find one by "
-                "what it did: outlast damage --since TIME",
+                hint="It may not be committed yet, be older than the log, or be a subtransaction's number. To find one "
+                "by what it did: outlast damage --since TIME",
                 code="unknown-transaction",
             )
         if len(found) > 1:
