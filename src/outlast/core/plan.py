@@ -15,19 +15,19 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
 
+from outlast.core.conflict import Conflict as Conflict
+from outlast.core.conflict import ConflictKind as ConflictKind
+from outlast.core.conflict import Policy as Policy
+from outlast.core.conflict import Resolution as Resolution
 from outlast.core.effect import Effect, merge
 from outlast.core.errors import OutlastError
+from outlast.core.recipe import Mode as Mode
+from outlast.core.recipe import Recipe as Recipe
 from outlast.core.tenant import Tenant, TenantKey
 
-FORMAT = 1
+FORMAT = 2
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: nothing in it is mistaken for something else
 _EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
-
-
-class Mode(StrEnum):
-    """What a restore does to rows: MISSING puts back what is gone, and never touches a row that exists."""
-
-    MISSING = "missing"
 
 
 class TenantState(StrEnum):
@@ -40,72 +40,13 @@ class TenantState(StrEnum):
     FAILED = "failed"  # an error; nothing was changed
 
 
-class ConflictKind(StrEnum):
-    KEY_TAKEN = "key-taken"  # the primary key belongs to another row now
-    VALUE_TAKEN = "value-taken"  # another unique value, or an exclusion constraint
-    PARENT_GONE = "parent-gone"
-    VALUE_REFUSED = "value-refused"  # NOT NULL, CHECK, or the column's type
-    TABLE_CHANGED = "table-changed"  # table or column dropped, key changed, column added without a usable default
-    ERASED = "erased"
-    NOT_EXACT = "not-exact"  # what was read back is not what was planned: a trigger, a rule, another type
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Why a tenant cannot be restored as things stand.
-
-    `keys` are samples: of the tenant's own rows, or, for PARENT_GONE, of the rows they point at. `holders` are the
-    tenants that hold what the rows need. Nothing else of another tenant's is told.
-    """
-
-    tenant: TenantKey
-    table: str
-    kind: ConflictKind
-    message: str
-    constraint: str | None = None
-    rows: int = 0
-    keys: tuple[str, ...] = ()
-    holders: tuple[str, ...] = ()
-    hint: str | None = None
-
-    def to_json(self) -> dict[str, object]:
-        return {
-            "tenant": self.tenant,
-            "table": self.table,
-            "kind": self.kind.value,
-            "constraint": self.constraint,
-            "rows": self.rows,
-            "keys": list(self.keys),
-            "holders": list(self.holders),
-            "message": self.message,
-            "hint": self.hint,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Self:
-        keys, holders, rows = data["keys"], data["holders"], data["rows"]
-        assert isinstance(keys, list)
-        assert isinstance(holders, list)
-        assert isinstance(rows, int)
-        constraint, hint = data["constraint"], data["hint"]
-        return cls(
-            TenantKey(str(data["tenant"])),
-            str(data["table"]),
-            ConflictKind(str(data["kind"])),
-            str(data["message"]),
-            None if constraint is None else str(constraint),
-            rows,
-            tuple(keys),
-            tuple(holders),
-            None if hint is None else str(hint),
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class TenantPlan:
     """One tenant's part. `base` and `target` are the roots, by table, of the live state before and after.
 
-    Tables without rows are absent from both. `root` is over `target`.
+    Tables without rows are absent from both. `root` is over `target`. `changes` has a digest by table over every row
+    that is inserted, deleted or changed, before and after: it is what a plan stands for. `snapshot` is what the plan
+    was computed on. `resolutions` say how conflicts were settled. `kept` names the before-image, once it was written.
     """
 
     tenant: Tenant
@@ -119,14 +60,21 @@ class TenantPlan:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     error: str | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
+    snapshot: str = ""
+    resolutions: tuple[Resolution, ...] = ()
+    kept: str | None = None
 
     def agrees_with(self, other: TenantPlan) -> bool:
-        """Whether the recipe gave the same again: same live state before, same effect, same state after."""
-        return (self.base, self.target, self.effect.to_record(), self.conflicts) == (
-            other.base,
-            other.target,
+        """Whether the recipe gave the same again: every row before and after, and how conflicts were settled.
+
+        What else the tenant's own users wrote meanwhile does not matter: no row that the plan touches is among it.
+        """
+        return (self.changes, self.effect.to_record(), self.conflicts, self.resolutions) == (
+            other.changes,
             other.effect.to_record(),
             other.conflicts,
+            other.resolutions,
         )
 
     def to_json(self) -> dict[str, object]:
@@ -150,18 +98,25 @@ class TenantPlan:
             "base": dict(self.base),
             "target": dict(self.target),
             "conflicts": [conflict.to_json() for conflict in self.conflicts],
+            "changes": dict(self.changes),
+            "snapshot": self.snapshot,
+            "resolutions": [resolution.to_json() for resolution in self.resolutions],
+            "kept": self.kept,
         }
 
     @classmethod
     def from_record(cls, data: dict[str, object]) -> Self:
         effect, conflicts, notes, seconds = data["effect"], data["conflicts"], data["notes"], data["seconds"]
         base, target, label, error = data["base"], data["target"], data["label"], data["error"]
+        changes, resolutions, kept = data["changes"], data["resolutions"], data["kept"]
         assert isinstance(effect, list)
         assert isinstance(conflicts, list)
         assert isinstance(notes, list)
         assert isinstance(seconds, int | float)
         assert isinstance(base, dict)
         assert isinstance(target, dict)
+        assert isinstance(changes, dict)
+        assert isinstance(resolutions, list)
         return cls(
             Tenant(TenantKey(str(data["tenant"])), None if label is None else str(label)),
             TenantState(str(data["state"])),
@@ -174,12 +129,16 @@ class TenantPlan:
             tuple(notes),
             seconds,
             None if error is None else str(error),
+            changes,
+            str(data["snapshot"]),
+            tuple(Resolution.from_json(resolution) for resolution in resolutions),
+            None if kept is None else str(kept),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `restore` shows and `apply` does. `target` is the URL that is written to, None for the source itself.
+    """What `restore` and `undo` show and `apply` does. `target` is the URL written to, None for the source itself.
 
     A target's URL may carry a password: plans are kept encrypted, and `redacted` is what people are shown.
     """
@@ -187,15 +146,24 @@ class Plan:
     id: str
     kind: str
     source: str
-    mode: Mode
+    recipe: Recipe
     run: int
     moment: str
     created: datetime
     tenants: tuple[TenantPlan, ...]
-    tables: tuple[str, ...] = ()  # --table; empty: all
     target: str | None = None
     shape: str = ""  # hash of the live catalog that was planned against
     applied: datetime | None = None
+    at: str = ""  # how to name the very same moment again; empty: run:N
+
+    @property
+    def mode(self) -> Mode:
+        return self.recipe.mode
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Those asked for by --table; empty: all."""
+        return self.recipe.tables
 
     @property
     def effect(self) -> Effect:
@@ -234,14 +202,14 @@ class Plan:
             "id": self.id,
             "kind": self.kind,
             "source": self.source,
-            "mode": self.mode.value,
+            "recipe": self.recipe.to_json(),
             "run": self.run,
             "moment": self.moment,
             "created": self.created.isoformat(),
-            "tables": list(self.tables),
             "target": self.target,
             "shape": self.shape,
             "applied": None if self.applied is None else self.applied.isoformat(),
+            "at": self.at,
             "tenants": [tenant.to_record() for tenant in self.tenants],
         }
         return json.dumps(document, sort_keys=True).encode("ascii")
@@ -259,15 +227,15 @@ class Plan:
             document["id"],
             document["kind"],
             document["source"],
-            Mode(document["mode"]),
+            Recipe.from_json(document["recipe"]),
             document["run"],
             document["moment"],
             datetime.fromisoformat(document["created"]),
             tuple(TenantPlan.from_record(tenant) for tenant in document["tenants"]),
-            tuple(document["tables"]),
             document["target"],
             document["shape"],
             None if document["applied"] is None else datetime.fromisoformat(document["applied"]),
+            document["at"],
         )
 
 

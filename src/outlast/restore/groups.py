@@ -22,15 +22,21 @@ from outlast.core.errors import OutlastError, Refused, TransientError, VaultErro
 from outlast.core.plan import TenantPlan, TenantState
 from outlast.core.table import Table, TableName
 from outlast.core.tenant import RESERVED, TenantKey
-from outlast.restore.applying import LiveChangedError, NotExactError
-from outlast.restore.attempt import apply_on, plan_on
+from outlast.restore.applying import NotExactError, SurplusError
+from outlast.restore.attempt import apply_on, plan_on, transaction_status
 from outlast.restore.history import Past
 from outlast.restore.live import LiveRun, group_runs
-from outlast.restore.planning import Scope
+from outlast.restore.reversal import Reversal
+from outlast.restore.scope import Scope
+from outlast.restore.sessions import Work
 from outlast.restore.staging import GroupStage, NotGroupableError
+from outlast.restore.undo import TenantImages
 from outlast.sources.postgres.session import Session, explain
-from outlast.sources.postgres.write import ReferenceGoneError, Stage, ValueRefusedError
+from outlast.sources.postgres.write import CountMismatchError
 from outlast.sources.postgres.write_conflicts import find_conflicts
+from outlast.sources.postgres.write_proof import ReferenceGoneError
+from outlast.sources.postgres.write_stage import Stage, ValueRefusedError
+from outlast.sources.postgres.write_swaps import SwapRefusedError
 from outlast.vault.chunk import Chunk
 
 if TYPE_CHECKING:
@@ -54,7 +60,7 @@ class Member:
     """One tenant of a group: what is stored of it, and the plan that was shown of it, if one was."""
 
     subject: Subject
-    past: Past | None  # None: it could not be read, which is told where the tenant stands alone
+    past: Past | Reversal | None  # None: it could not be read, which is told where the tenant stands alone
     shown: TenantPlan | None = None
 
     @property
@@ -63,15 +69,17 @@ class Member:
 
     @property
     def rows(self) -> int:
-        return 0 if self.past is None else sum(table.rows for table in self.past.tables.values())
+        if not isinstance(self.past, Past):
+            return 0
+        return sum(table.rows for table in self.past.tables.values())
 
     @property
     def groupable(self) -> bool:
         return (
-            self.past is not None
+            isinstance(self.past, Past)
             and self.rows <= ROWS_MAX
             and self.key not in RESERVED
-            and not (self.shown is not None and self.shown.conflicts)
+            and not (self.shown is not None and (self.shown.conflicts or self.shown.resolutions))
         )
 
 
@@ -101,7 +109,7 @@ class Groups:
     execute: bool
     fetches_at_once: int = 1
     lanes: int = 1
-    _written: dict[TenantKey, TenantPlan] = field(default_factory=dict)
+    _written: dict[TenantKey, tuple[str, TenantPlan]] = field(default_factory=dict)
 
     def run(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
         """The outcome for each subject, in their order."""
@@ -200,48 +208,82 @@ class Groups:
     def _together(self, group: Sequence[Member]) -> dict[TenantKey, TenantPlan]:
         """Plan, and write, all that can go together. Tenants that are not in the answer have to stand alone."""
         sessions, scope = self.restorer.sessions, self.restorer.scope()
-        stage = sessions.stage()
-        reader = sessions.reader()
-        plans = self._plans(reader, scope, group, staged := GroupStage(_GROUP_BYTES_MAX))
-        sessions.rest()
-        outcomes = {plan.tenant.key: self._right(plan) for plan in plans if plan.state is TenantState.RIGHT}
-        due = [plan for plan in plans if plan.state is TenantState.PLANNED]
-        if due:
-            try:
-                staged.send(stage)
-            except ValueRefusedError as error:
-                raise SplitError from error
-            state = self._write(stage, scope, due) if self.execute else self._check(stage, scope)
-            outcomes |= {plan.tenant.key: replace(plan, state=state) for plan in due}
-        return outcomes
+        done = self._done_before(group)
+        if not self.execute:
+            outcomes, due, staged, _ = self._planned(sessions.reader(), scope, group)
+            sessions.rest()
+            stage = sessions.stage()
+            if due:
+                self._send(staged, stage)
+                state = self._check(stage, scope)
+                outcomes |= {plan.tenant.key: replace(plan, state=state) for plan in due}
+            return outcomes
+        with sessions.together() as work:
+            outcomes, due, staged, images = self._planned(work.reader, scope, group)
+            sessions.rest()
+            if due:
+                self._send(staged, work.stage)
+                outcomes |= {plan.tenant.key: plan for plan in self._write(work, scope, due, images)}
+        return outcomes | done
 
-    def _plans(self, reader: Session, scope: Scope, group: Sequence[Member], staged: GroupStage) -> list[TenantPlan]:
+    def _planned(
+        self, reader: Session, scope: Scope, group: Sequence[Member]
+    ) -> tuple[dict[TenantKey, TenantPlan], list[TenantPlan], GroupStage, list[TenantImages]]:
+        """What is settled already, the plans that are to be written, their rows, and their before-images."""
+        staged = GroupStage(_GROUP_BYTES_MAX)
+        plans, images = self._plans(reader, scope, group, staged)
+        outcomes = {plan.tenant.key: plan for plan in plans if plan.state is TenantState.RIGHT}
+        return outcomes, [plan for plan in plans if plan.state is TenantState.PLANNED], staged, images
+
+    def _done_before(self, group: Sequence[Member]) -> dict[TenantKey, TenantPlan]:
+        """What was committed although the connection was lost during COMMIT: the server remembers."""
+        known = {member.key: self._written[member.key] for member in group if member.key in self._written}
+        if not known:
+            return {}
+        writer = self.restorer.sessions.writer()
+        numbers = {xid for xid, _ in known.values()}
+        committed = {xid for xid in numbers if transaction_status(writer, xid) == "committed"}
+        for key in known:
+            del self._written[key]
+        return {key: replace(plan, state=TenantState.DONE) for key, (xid, plan) in known.items() if xid in committed}
+
+    def _send(self, staged: GroupStage, stage: Stage) -> None:
+        try:
+            staged.send(stage)
+        except ValueRefusedError as error:
+            raise SplitError from error
+
+    def _plans(
+        self, reader: Session, scope: Scope, group: Sequence[Member], staged: GroupStage
+    ) -> tuple[list[TenantPlan], list[TenantImages]]:
         """The plans of those that are as simple as most: nothing in their way, nothing new since they were shown."""
         keys = [member.key for member in group]
         runs = group_runs(reader, scope.catalog, scope.tables, keys, _GROUP_BYTES_MAX)
-        plans = []
+        plans, images = [], []
         for member in group:
             assert member.past is not None
+            image = self._images(member)
             staged.begin()
             try:
-                plan = plan_on(reader, GroupLive(runs, member.key), staged, scope, member.past)
+                plan = plan_on(reader, GroupLive(runs, member.key), staged, scope, member.past, image)
             except (NotGroupableError, VaultError, Refused):
                 continue
             if plan.state is TenantState.PLANNED:
                 if plan.conflicts or (member.shown is not None and not plan.agrees_with(member.shown)):
                     continue
                 staged.accept()
+                images += [] if image is None else [image]
             elif plan.state is not TenantState.RIGHT:
                 continue
             plans.append(plan)
         staged.begin()
-        return plans
+        return plans, images
 
-    def _right(self, plan: TenantPlan) -> TenantPlan:
-        written = self._written.get(plan.tenant.key)
-        if written is not None and plan.root == written.root:
-            return replace(written, state=TenantState.DONE)  # the connection was lost during COMMIT, which was done
-        return plan
+    def _images(self, member: Member) -> TenantImages | None:
+        keeper, place = self.restorer.keeper, member.subject.place
+        if not self.execute or keeper is None or place is None:
+            return None
+        return keeper.images(member.subject.tenant, place)
 
     def _check(self, stage: Stage, scope: Scope) -> TenantState:
         """Whether anything stands in the way of the staged rows. Whose it is does not matter here."""
@@ -250,18 +292,22 @@ class Groups:
             raise SplitError
         return TenantState.PLANNED
 
-    def _write(self, stage: Stage, scope: Scope, plans: Sequence[TenantPlan]) -> TenantState:
+    def _write(
+        self, work: Work, scope: Scope, plans: Sequence[TenantPlan], images: Sequence[TenantImages]
+    ) -> list[TenantPlan]:
         try:
-            apply_on(self.restorer.sessions, stage, scope, plans)
-        except (LiveChangedError, NotExactError, ReferenceGoneError) as error:
+            applied = apply_on(work, scope, plans, self.restorer.keeper, images)
+        except (NotExactError, SurplusError, CountMismatchError, SwapRefusedError, ReferenceGoneError) as error:
             raise SplitError from error
         except psycopg.Error as error:
             told = explain(error, f"write the rows of {len(plans)} tenants")
             if isinstance(told, TransientError) and self.restorer.sessions.lost:
-                self._written |= {plan.tenant.key: plan for plan in plans}  # perhaps: it may have been COMMIT's answer
+                if work.xid is not None:  # perhaps done: it may have been COMMIT's answer
+                    self._written |= {plan.tenant.key: (work.xid, plan) for plan in plans}
                 raise told from error  # no tenant's fault
             raise SplitError from error
-        return TenantState.DONE
+        notes, kept = applied.notes, applied.kept
+        return [replace(plan, state=TenantState.DONE, notes=(*plan.notes, *notes), kept=kept) for plan in plans]
 
 
 class _Shared:

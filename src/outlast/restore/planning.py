@@ -1,48 +1,49 @@
-"""What one tenant needs put back: the stored state held against the live one, and the missing rows staged.
+"""What one tenant needs: what is wanted held against the live rows, and every row that changes staged.
 
 Nothing live is written here. The outcome is a TenantPlan (counts, roots, conflicts) and, in the session's staging
-tables, exactly the rows that are missing.
+tables, exactly the rows that are inserted, changed and deleted.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Protocol
 
-from outlast.core.effect import Effect, merge
-from outlast.core.plan import Conflict, ConflictKind, TenantPlan, TenantState
+import psycopg
+
+from outlast.core.conflict import Conflict, ConflictKind, Resolution
+from outlast.core.effect import Effect, Operation, merge
+from outlast.core.plan import TenantPlan, TenantState
+from outlast.core.recipe import Mode
 from outlast.core.row import NULL, escape
 from outlast.core.table import Table, TableName
+from outlast.core.tenant import Tenant
+from outlast.restore.changes import Image, TableChanges, Wanted
+from outlast.restore.choosing import Chosen, choose, keys_of
+from outlast.restore.difference import rows_of, shown_key
 from outlast.restore.history import Past, PastTable
 from outlast.restore.live import Live, LiveRun, layout_of
-from outlast.restore.missing import MissingRows
 from outlast.restore.projection import Projection, project
+from outlast.restore.reversal import Reversal, ReversalWish, ReversedTable
+from outlast.restore.rewriting import Rewriter, Rewrites
+from outlast.restore.scope import Scope as Scope
 from outlast.restore.staging import Staging
-from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session
-from outlast.sources.postgres.write import ValueRefusedError
-from outlast.sources.postgres.write_facts import WriteFacts, evaluate_default
+from outlast.restore.wishes import StoredWish
+from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.write_facts import evaluate_default
+from outlast.sources.postgres.write_order import write_order
+from outlast.sources.postgres.write_stage import ValueRefusedError
 from outlast.vault.chunk import tenant_root
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What a restore looks at: the live catalog, what it says about writing, and the tables asked for."""
+class Images(Protocol):
+    """Takes a tenant's before-image, table by table."""
 
-    catalog: Catalog
-    facts: WriteFacts
-    tables: tuple[Table, ...]
-    chosen: frozenset[TableName] | None = None  # --table; None: all
-
-    @property
-    def whole(self) -> bool:
-        return self.chosen is None
-
-    def stored(self, past: Past) -> dict[TableName, PastTable]:
-        """The tenant's stored tables that this restore is about."""
-        return {name: table for name, table in past.tables.items() if self.chosen is None or name in self.chosen}
+    def table(self, table: Table) -> Image: ...
 
 
 @dataclass(slots=True)
@@ -52,37 +53,56 @@ class _Outcome:
     base: str
     target: str
     effect: Effect = field(default_factory=Effect)
+    digest: str = ""
+    operations: frozenset[str] = frozenset()
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def plan_tenant(reader: Session, live: Live, stage: Staging, scope: Scope, past: Past) -> TenantPlan:
-    """Compute what is missing and stage it. `reader` is in a REPEATABLE READ transaction, which `live` reads in too;
-    `stage` has its own session.
+def plan_tenant(
+    reader: Session,
+    live: Live,
+    stage: Staging,
+    scope: Scope,
+    past: Past | Reversal,
+    images: Images | None = None,
+    settled: Sequence[Resolution] = (),
+) -> TenantPlan:
+    """Compute what changes and stage it. `reader` is in a REPEATABLE READ transaction, which `live` reads in too.
 
-    Conflicts that the live rows of others raise are not looked for here: see write_conflicts.find_conflicts.
+    `settled` are conflicts that a policy has settled already. Conflicts that the live rows of others raise are not
+    looked for here: see write_conflicts.find_conflicts.
     """
-    stored = scope.stored(past)
+    wanted = scope.wanted(past)
     live_names = {table.name for table in scope.tables}
     conflicts = [
-        _changed(past, name, f"table {name} is gone, or no tenant owns it any more; {rows:,} stored rows belong there")
-        for name, rows in sorted((name, table.rows) for name, table in stored.items())
+        _changed(past.tenant, name, f"table {name} is gone, or no tenant owns it any more; {_belong(table)}")
+        for name, table in sorted(wanted.items())
         if name not in live_names
     ]
-    base: dict[str, str] = {}
-    target: dict[str, str] = {}
-    effects: list[Effect] = []
-    for table in scope.tables:
-        outcome = _Table(reader, live, stage, scope, past).plan(stored.get(table.name), live.run(table))
+    outcomes: dict[TableName, _Outcome] = {}
+    planner = _Planner(reader, live, stage, scope, past, images, Rewrites(settled, scope.catalog.foreign_keys))
+    for table in _in_order(scope, settled):
+        outcome = planner.plan(table)
+        outcomes[table.name] = outcome
         conflicts += outcome.conflicts
-        effects.append(outcome.effect)
-        base |= {str(table.name): outcome.base} if outcome.base else {}
-        target |= {str(table.name): outcome.target} if outcome.target else {}
-    effect = merge(effects)
+    base = {str(name): one.base for name, one in outcomes.items() if one.base}
+    target = {str(name): one.target for name, one in outcomes.items() if one.target}
+    effect = merge(one.effect for one in outcomes.values())
+    conflicts += _newer(scope, past.tenant, effect)
     root = root_over(target)
-    state = TenantState.REFUSED if conflicts else TenantState.PLANNED if effect else TenantState.RIGHT
-    exact = scope.whole and root == past.root
     return TenantPlan(
-        past.tenant, state, effect, base, target, root, exact, tuple(conflicts), notes_on(scope, stage.rows)
+        past.tenant,
+        TenantState.REFUSED if conflicts else TenantState.PLANNED if effect else TenantState.RIGHT,
+        effect,
+        dict(sorted(base.items())),
+        dict(sorted(target.items())),
+        root,
+        scope.whole and isinstance(past, Past) and root == past.root,
+        tuple(sorted(conflicts, key=lambda one: (one.table, one.kind))),
+        notes_on(scope, {name: one.operations for name, one in outcomes.items() if one.operations}),
+        changes={str(name): one.digest for name, one in sorted(outcomes.items()) if one.digest},
+        snapshot=_snapshot(reader),
+        resolutions=tuple(settled),
     )
 
 
@@ -91,20 +111,65 @@ def root_over(roots: dict[str, str]) -> str:
     return tenant_root((name, bytes.fromhex(root)) for name, root in roots.items()).hex()
 
 
-def notes_on(scope: Scope, tables: Iterable[TableName]) -> tuple[str, ...]:
+def notes_on(scope: Scope, operations: Mapping[TableName, Iterable[str]]) -> tuple[str, ...]:
     """What a person should know about how these tables will be written."""
     notes = []
-    for name in sorted(tables):
-        triggers = scope.facts.triggers.get(name)
+    for name, done in sorted(operations.items()):
+        quiet = name not in scope.facts.loud
+        written = scope.facts.firing(name, set(done) - {"d"}, quiet=quiet)
+        deleted = scope.facts.firing(name, {"d"} & set(done), quiet=False)
+        triggers = list(dict.fromkeys((*written, *deleted)))
         if triggers:
-            why = scope.facts.loud.get(name, "they are ENABLE ALWAYS or REPLICA")
+            why = "deletes always fire them" if not written else "they are ENABLE ALWAYS or REPLICA"
+            why = scope.facts.loud.get(name, why)
             notes.append(f"triggers of {name} will fire ({why}): {', '.join(triggers)}")
     return tuple(notes)
 
 
-def _changed(past: Past, table: TableName, message: str) -> Conflict:
+def _snapshot(reader: Session) -> str:
+    try:
+        row = reader.execute(b"SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text").fetchone()
+    except psycopg.Error as error:
+        raise explain(error, "ask for the snapshot that is read") from error
+    assert row is not None
+    return str(row[0])
+
+
+def _in_order(scope: Scope, settled: Sequence[Resolution]) -> Iterator[Table]:
+    """By name; where keys are given anew, parents before what points at them."""
+    if not settled:
+        yield from scope.tables
+        return
+    tables = {table.name: table for table in scope.tables}
+    for group in write_order(tables.keys(), scope.catalog.foreign_keys):
+        yield from (tables[name] for name in group)
+
+
+def _newer(scope: Scope, tenant: Tenant, effect: Effect) -> Iterator[Conflict]:
+    """Rows that came since the moment are deleted only where that was asked for."""
+    if scope.mode is not Mode.REWIND or scope.recipe.delete_newer:
+        return
+    for (_, table, operation), count in sorted(effect.counts.items()):
+        if operation is Operation.HARD_DELETE:
+            rows = f"{count.rows:,} rows of {table} that came" if count.rows > 1 else f"1 row of {table} that came"
+            yield Conflict(
+                tenant.key,
+                table,
+                ConflictKind.NEWER_ROWS,
+                f"{rows} since would be deleted",
+                rows=count.rows,
+                keys=count.samples,
+                hint="Look at them, and add --delete-newer; or use --mode missing, which deletes nothing.",
+            )
+
+
+def _belong(table: PastTable | ReversedTable) -> str:
+    return f"{table.rows:,} stored rows belong there" if isinstance(table, PastTable) else "changed rows belong there"
+
+
+def _changed(tenant: Tenant, table: TableName, message: str) -> Conflict:
     return Conflict(
-        past.tenant.key,
+        tenant.key,
         str(table),
         ConflictKind.TABLE_CHANGED,
         message,
@@ -112,56 +177,144 @@ def _changed(past: Past, table: TableName, message: str) -> Conflict:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
+@dataclass(slots=True)
+class _Planner:
     reader: Session
     live: Live
     stage: Staging
     scope: Scope
-    past: Past
+    past: Past | Reversal
+    images: Images | None
+    rewrites: Rewrites
+    _chosen: Chosen | None = None
 
-    def plan(self, stored: PastTable | None, live: LiveRun) -> _Outcome:
-        unchanged = _Outcome(live.root, live.root)
-        if stored is None or not stored.pieces:
+    def plan(self, table: Table) -> _Outcome:
+        run = self.live.run(table)
+        unchanged = _Outcome(run.root, run.root)
+        if isinstance(self.past, Reversal):
+            return self._reverse(self.past, table, run, unchanged)
+        stored = self.scope.stored(self.past).get(table.name)
+        if stored is None and (self.scope.mode is Mode.MISSING or not run.pieces):
             return unchanged
-        if stored.layout == layout_of(live.table) and live.root == stored.root:
+        if stored is not None and stored.layout == layout_of(table) and run.root == stored.root:
             return unchanged
-        projection = project(stored, live.table, lambda name: self._constant(live.table, name))
+        chosen = self._choose(self.past).of(table) if self.scope.recipe.where else None
+        if self.scope.recipe.where and chosen is None:
+            return unchanged
+        projection = self._project(stored, table)
+        if not isinstance(projection, Projection):
+            unchanged.conflicts += projection
+            return unchanged
+        rewriter = self.rewrites.of(table)
+        wish = self._wish(self.past, stored, run, projection, chosen, rewriter)
+        return self._stage(run, wish, retyped=projection.retyped)
+
+    def _wish(
+        self,
+        past: Past,
+        stored: PastTable | None,
+        run: LiveRun,
+        projection: Projection,
+        chosen: Callable[[bytes], bool] | None,
+        rewriter: Rewriter | None,
+    ) -> StoredWish:
+        keep = self.scope.keep(run.table)
+        return StoredWish(past, stored, run, projection, self.scope.mode, self._live_rows(run), keep, chosen, rewriter)
+
+    def _reverse(self, reversal: Reversal, table: Table, run: LiveRun, unchanged: _Outcome) -> _Outcome:
+        changed = self.scope.reversed(reversal).get(table.name)
+        if changed is None:
+            return unchanged
+        if changed.layout != layout_of(table) or changed.types != tuple(column.type for column in table.columns):
+            message = f"{table.name} has other columns or another key now than when {reversal.what} was carried out"
+            unchanged.conflicts.append(_changed(self.past.tenant, table.name, message))
+            return unchanged
+        wish = ReversalWish(changed, run, self._live_rows(run), self.scope.recipe.prefer)
+        outcome = self._stage(run, wish)
+        if wish.overtaken:
+            keys = tuple(shown_key(key) for key in wish.overtaken[:5]) if table.key else ()
+            rows = "1 row" if len(wish.overtaken) == 1 else f"{len(wish.overtaken):,} rows"
+            outcome.conflicts.append(
+                Conflict(
+                    self.past.tenant.key,
+                    str(table.name),
+                    ConflictKind.CHANGED_SINCE,
+                    f"{rows} of {table.name} that {reversal.what} changed were changed again since",
+                    rows=len(wish.overtaken),
+                    keys=keys,
+                    hint="--prefer live leaves them as they are now, --prefer vault makes them as they were.",
+                )
+            )
+        return outcome
+
+    def _live_rows(self, run: LiveRun) -> Callable[[], Iterator[bytes]]:
+        def rows() -> Iterator[bytes]:
+            if run.kept is not None:
+                return iter(run.kept)
+            return (chunk.data for chunk in self.live.chunks(run.table))
+
+        return rows
+
+    def _project(self, stored: PastTable | None, table: Table) -> Projection | list[Conflict]:
+        if stored is None:
+            return Projection(tuple(range(len(table.columns))), identity=True)
+        projection = project(stored, table, lambda name: self._constant(table, name))
         if isinstance(projection, Projection):
-            return self._stage(live, self._missing(stored, live, projection), projection)
-        unchanged.conflicts += [
-            _changed(self.past, live.table.name, f"rows of {live.table.name} have no place: {one.message}")
+            return projection
+        return [
+            _changed(self.past.tenant, table.name, f"rows of {table.name} have no place: {one.message}")
             for one in projection
         ]
-        return unchanged
 
-    def _missing(self, stored: PastTable, live: LiveRun, projection: Projection) -> MissingRows:
-        def live_rows() -> Iterator[bytes]:
-            if live.kept is not None:
-                return iter(live.kept)
-            return (chunk.data for chunk in self.live.chunks(live.table))
+    def _choose(self, past: Past) -> Chosen:
+        """The rows that --where means, and what hangs on them."""
+        if self._chosen is None:
+            (name,) = self.scope.recipe.tables
+            start = {TableName.parse(name): keys_of(self.scope.recipe.where)}
+            owned = [table for table in self.scope.catalog.owned if table.key]
+            self._chosen = choose(start, owned, self.scope.catalog.foreign_keys, lambda table: self._rows(past, table))
+        return self._chosen
 
-        return MissingRows(self.past, stored, live, projection, live_rows)
+    def _rows(self, past: Past, table: Table) -> Iterator[bytes]:
+        stored = past.tables.get(table.name)
+        projection = None if stored is None else self._project(stored, table)
+        live = rows_of(self._live_rows(self.live.run(table))())
+        if stored is None or not isinstance(projection, Projection):
+            return live
+        return chain(rows_of(projection.apply(past.read(stored))), live)
 
-    def _stage(self, live: LiveRun, missing: MissingRows, projection: Projection) -> _Outcome:
+    def _stage(self, run: LiveRun, wish: Wanted, retyped: Sequence[str] = ()) -> _Outcome:
+        table = run.table
+        changes = TableChanges(run, wish, None if self.images is None else self.images.table(table))
         sent = hashlib.sha256()
+        before = self.stage.rows.get(table.name, 0)
 
         def hashed(blocks: Iterable[bytes]) -> Iterator[bytes]:
             for block in blocks:
                 sent.update(block)
                 yield block
 
-        table = live.table
         try:
-            with closing(missing.rows()) as rows:
-                staged = self.stage.fill(table, hashed(rows) if projection.retyped else rows)
+            with closing(changes.lines()) as lines:
+                first = next(lines, None)
+                if first is not None:
+                    staged = chain((first,), lines)
+                    self.stage.fill(table, hashed(staged) if retyped else staged, changes.counts, changes.touched)
         except ValueRefusedError as error:
-            return _Outcome(live.root, live.root, conflicts=[self._refused(error, missing)])
-        outcome = _Outcome(live.root, missing.target_root, missing.effect(self.past.tenant.key, staged))
-        if staged and projection.retyped and self._read_back(table) != sent.digest():
-            columns = ", ".join(projection.retyped)
+            if self.stage.in_transaction:
+                raise  # nothing more can be done in it
+            return _Outcome(run.root, run.root, conflicts=[self._refused(error, changes)])
+        outcome = _Outcome(
+            run.root,
+            changes.target_root,
+            changes.effect(self.past.tenant.key),
+            changes.digest,
+            frozenset(operation for operation, rows in changes.counts.items() if rows),
+        )
+        if first is not None and retyped and (before or self._read_back(table) != sent.digest()):
+            columns = ", ".join(retyped)
             message = f"rows of {table.name} have no place: {columns} has another type now, and gives other values back"
-            outcome.conflicts.append(_changed(self.past, table.name, message))
+            outcome.conflicts.append(_changed(self.past.tenant, table.name, message))
         return outcome
 
     def _read_back(self, table: Table) -> bytes:
@@ -171,8 +324,8 @@ class _Table:
             found.update(row)
         return found.digest()
 
-    def _refused(self, error: ValueRefusedError, missing: MissingRows) -> Conflict:
-        key = missing.key_at(error.line)
+    def _refused(self, error: ValueRefusedError, changes: TableChanges) -> Conflict:
+        key = changes.key_at(error.line)
         return Conflict(
             self.past.tenant.key,
             str(error.table),

@@ -16,16 +16,19 @@ from typing import Self, TypeVar
 from outlast.core.effect import Effect
 from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError
 from outlast.core.plan import Plan, TenantPlan, TenantState, shape_hash
+from outlast.core.recipe import Recipe
 from outlast.core.table import TableName
 from outlast.core.tenant import Tenant, TenantKey
 from outlast.restore.attempt import Attempt
 from outlast.restore.groups import Groups
 from outlast.restore.history import Past
-from outlast.restore.planning import Scope
+from outlast.restore.reversal import Reversal
+from outlast.restore.scope import Scope, check_keep
 from outlast.restore.sessions import Sessions
+from outlast.restore.undo import Place, UndoKeeper
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
-from outlast.sources.postgres.write_facts import read_facts
+from outlast.sources.postgres.write_facts import TriggerFact, TriggerRules, read_facts
 
 T = TypeVar("T")
 
@@ -35,22 +38,30 @@ _PAUSE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One tenant to restore, and how to get at its stored state, which may fail (a missing key, corruption)."""
+    """One tenant to restore, and how to get at its stored state, which may fail (a missing key, corruption).
+
+    `place` is where its before-image belongs; None only where none is kept.
+    """
 
     tenant: Tenant
-    past: Callable[[], Past]
+    past: Callable[[], Past | Reversal]
+    place: Place | None = None
 
 
 @dataclass(slots=True)
 class Restorer:
     """Restores tenants into one database. `read_catalog` reads the live catalog through a session of ours.
 
-    `errors` collects what ended single tenants, in order.
+    `keeper` puts before-images into the vault: without one (in tests) nothing can be undone. `shared` gives the stored
+    state of the shared tables, for --with-shared. `errors` collects what ended single tenants, in order.
     """
 
     sessions: Sessions
     read_catalog: Callable[[Session], Catalog]
-    tables: Sequence[TableName] = ()
+    recipe: Recipe = field(default_factory=Recipe)
+    keeper: UndoKeeper | None = None
+    rules: TriggerRules = field(default_factory=TriggerRules)
+    shared: Callable[[], Past] | None = None
     pause: Callable[[float], None] = time.sleep
     on_tenant: Callable[[TenantPlan], None] = lambda _: None
     errors: list[OutlastError] = field(default_factory=list)
@@ -75,11 +86,15 @@ class Restorer:
     def _read_scope(self) -> Scope:
         reader = self.sessions.reader()
         catalog = self.read_catalog(reader)
-        chosen = frozenset(self.tables) or None
+        chosen = frozenset(TableName.parse(name) for name in self.recipe.tables) or None
         _check_chosen(chosen, catalog)
+        if self.recipe.where:
+            chosen = None  # what hangs on the chosen rows may be in any table
         owned = [table for table in catalog.owned if chosen is None or table.name in chosen]
-        facts = read_facts(reader, owned, catalog.foreign_keys)
-        return Scope(catalog, facts, tuple(sorted(owned, key=lambda table: table.name)), chosen)
+        facts = read_facts(reader, catalog, [*catalog.owned, *catalog.shared], self.rules)
+        tables = tuple(sorted(owned, key=lambda table: table.name))
+        check_keep(self.recipe, tables)
+        return Scope(catalog, facts, tables, chosen, self.recipe, self.shared)
 
     def shape(self) -> str:
         """A hash of what a plan depends on in the live schema."""
@@ -89,8 +104,8 @@ class Restorer:
             [[str(table.name), table.shape, repr(table.ownership)] for table in scope.tables],
             sorted(repr(key) for key in scope.catalog.foreign_keys if key.table in names),
             sorted(repr(index) for index in scope.catalog.unique_indexes if index.table in names),
-            sorted(f"{table}: {firing}" for table, firing in scope.facts.triggers.items()),
-            sorted(f"{table}: {checks}" for table, checks in scope.facts.checks.items()),
+            sorted(f"{table}: {found}" for table, found in _described(scope.facts.triggers) if table in names),
+            sorted(f"{table}: {checks}" for table, checks in scope.facts.checks.items() if table in names),
         ]
         return shape_hash(described)
 
@@ -122,10 +137,10 @@ class Restorer:
         self,
         subject: Subject,
         shown: TenantPlan | None,
-        past: Past | None,
+        past: Past | Reversal | None,
         *,
         execute: bool,
-        written: TenantPlan | None = None,
+        written: tuple[str, TenantPlan] | None = None,
     ) -> TenantPlan:
         """One tenant in a transaction of its own, with all that may be in its way told. `past` where it was read."""
         started = time.monotonic()
@@ -134,7 +149,8 @@ class Restorer:
                 outcome = replace(shown, state=TenantState.REFUSED)
             else:
                 stored = past or self.persist(subject.past)
-                attempt = Attempt(self.sessions, self.scope(), stored, shown, written)
+                scope = self.scope()
+                attempt = Attempt(self.sessions, scope, stored, shown, self.keeper, subject.place, written)
                 outcome = self.persist(attempt.execute if execute else attempt.plan)
         except OutlastError as error:
             return self.failed(subject, shown, error, time.monotonic() - started)
@@ -168,6 +184,13 @@ class Restorer:
                 # Two that blocked each other must not meet again: the pause is uneven
                 self.pause(_PAUSE_S * 2**number * random.uniform(0.5, 1.5))  # noqa: S311 - no secret depends on it
         return work()
+
+
+def _described(
+    triggers: Mapping[TableName, Sequence[TriggerFact]],
+) -> Iterable[tuple[TableName, list[tuple[str, list[str], str]]]]:
+    for table, found in triggers.items():
+        yield table, sorted((one.name, sorted(one.operations), one.enabled) for one in found)
 
 
 def _as_refusal(error: OutlastError) -> OutlastError:

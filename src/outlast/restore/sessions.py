@@ -1,39 +1,70 @@
-"""The two sessions of a restore: one reads the live state on its own snapshot, the other stages and writes.
+"""The two sessions of a restore: one reads the live state, the other stages and writes, both on one snapshot.
 
 They are two because a session cannot send rows and receive rows at the same time, and a tenant may be larger than
-memory. A session that was lost is opened again by whoever asks next; what it had staged is gone with it.
+memory. They see the same: the reader exports its snapshot and the writer's transaction begins on it. So what is written
+is exactly what was computed, and nothing has to be read again to make sure. A session that was lost is opened again by
+whoever asks next; what it had staged is gone with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
 
 from outlast.sources.postgres.session import Session, Target, explain
 from outlast.sources.postgres.session import connect as connect_session
-from outlast.sources.postgres.write import Stage
+from outlast.sources.postgres.write_stage import Stage
 
 
 class Connect(Protocol):
     def __call__(self, target: Target, *, role: str, autocommit: bool, read_only: bool) -> Session: ...
 
 
-class Sessions:
-    """Opens the sessions when they are first needed. A context manager that closes them."""
+@dataclass(slots=True)
+class Work:
+    """One writing transaction. `xid` is its 64-bit number, known once `number` was called."""
 
-    def __init__(self, target: Target, connect: Connect = connect_session) -> None:
+    reader: Session
+    writer: Session
+    stage: Stage
+    xid: str | None = None
+    committed: bool = False
+
+    def number(self) -> str:
+        """The transaction's number, which tells later whether it was committed."""
+        if self.xid is None:
+            row = self.writer.execute(b"SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text").fetchone()
+            assert row is not None
+            self.xid = str(row[0])
+        return self.xid
+
+    def commit(self) -> None:
+        """An error while this is under way leaves open whether it was done: `xid` tells."""
+        self.writer.execute(b"COMMIT")
+        self.committed = True
+        self.stage.committed()
+
+
+class Sessions:
+    """Opens the sessions when they are first needed. A context manager that closes them. Not for several threads."""
+
+    def __init__(self, target: Target, connect: Connect = connect_session, lock_timeout_s: float | None = None) -> None:
         self.target = target
         self._connect = connect
+        self._lock_timeout_s = lock_timeout_s
         self._reader: Session | None = None
         self._writer: Session | None = None
         self._stage: Stage | None = None
 
     def another(self) -> Self:
         """Sessions of the same kind with the same database."""
-        return type(self)(self.target, self._connect)
+        return type(self)(self.target, self._connect, self._lock_timeout_s)
 
     def reader(self) -> Session:
         """The reading session, in a new REPEATABLE READ transaction: what was read through it before is another one."""
@@ -51,6 +82,9 @@ class Sessions:
         if self._writer is None or self._writer.closed:
             self._writer = self._connect(self.target, role="restore", autocommit=True, read_only=False)
             self._stage = None
+            if self._lock_timeout_s is not None:
+                limit = sql.Literal(f"{self._lock_timeout_s * 1000:.0f}ms")
+                self._writer.execute(sql.SQL("SET lock_timeout = {}").format(limit))
         return self._writer
 
     def stage(self) -> Stage:
@@ -60,6 +94,30 @@ class Sessions:
             self._stage = Stage(writer)
         self._stage.clear()
         return self._stage
+
+    @contextmanager
+    def together(self) -> Iterator[Work]:
+        """Both sessions in transactions on one snapshot, with nothing staged. Left without a commit, it is undone.
+
+        Raises an OutlastError where it cannot begin.
+        """
+        stage, writer, reader = self.stage(), self.writer(), self.reader()
+        try:
+            row = reader.execute(b"SELECT pg_catalog.pg_export_snapshot()").fetchone()
+            assert row is not None
+            writer.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
+            writer.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(row[0])))
+        except psycopg.Error as error:
+            roll_back(writer)
+            raise explain(error, "begin to write on the snapshot that was read") from error
+        work = Work(reader, writer, stage)
+        try:
+            yield work
+        finally:
+            roll_back(writer)
+            if not work.committed:
+                stage.rolled_back()
+            self.rest()
 
     @property
     def lost(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from outlast.core.table import Table, TableName
-from outlast.sources.postgres.write import Stage
+from outlast.sources.postgres.write_stage import Stage
 
 
 class NotGroupableError(Exception):
@@ -21,8 +21,12 @@ class Staging(Protocol):
     def rows(self) -> dict[TableName, int]:
         """Rows staged now, by table; tables without any are absent."""
 
-    def fill(self, table: Table, blocks: Iterable[bytes]) -> int:
-        """Stage rows of a table, once: blocks of whole lines. Returns their number."""
+    @property
+    def in_transaction(self) -> bool:
+        """Whether rows are staged inside a transaction, which an error ends."""
+
+    def fill(self, table: Table, lines: Iterable[bytes], counts: Counter[str], touched: set[str]) -> int:
+        """Stage rows of a table, once: blocks of whole lines, as Stage.fill takes them. Returns their number."""
 
     def read(self, table: Table) -> Iterator[bytes]:
         """The staged rows as the server gives them back."""
@@ -39,15 +43,22 @@ class GroupStage:
         self._tables: dict[TableName, Table] = {}
         self._accepted: dict[TableName, list[bytes]] = defaultdict(list)
         self._current: dict[TableName, tuple[list[bytes], int]] = {}
+        self._what: dict[TableName, tuple[Counter[str], set[str]]] = {}  # of the current tenant
+        self._counts: dict[TableName, Counter[str]] = defaultdict(Counter)
+        self._touched: dict[TableName, set[str]] = defaultdict(set)
 
     @property
     def rows(self) -> dict[TableName, int]:
         return {table: rows for table, (_, rows) in self._current.items()}
 
-    def fill(self, table: Table, blocks: Iterable[bytes]) -> int:
+    @property
+    def in_transaction(self) -> bool:
+        return False
+
+    def fill(self, table: Table, lines: Iterable[bytes], counts: Counter[str], touched: set[str]) -> int:
         kept: list[bytes] = []
         rows = 0
-        for block in blocks:
+        for block in lines:
             self._left_bytes -= len(block)
             if self._left_bytes < 0:
                 raise NotGroupableError
@@ -56,6 +67,7 @@ class GroupStage:
         if rows:
             self._tables[table.name] = table
             self._current[table.name] = kept, rows
+            self._what[table.name] = Counter(counts), set(touched)
         return rows
 
     def read(self, table: Table) -> Iterator[bytes]:
@@ -71,9 +83,12 @@ class GroupStage:
         """The current tenant's rows belong to the group."""
         for table, (blocks, _) in self._current.items():
             self._accepted[table] += blocks
+            counts, touched = self._what[table]
+            self._counts[table] += counts
+            self._touched[table] |= touched
         self._current.clear()
 
     def send(self, stage: Stage) -> None:
         """Stage the whole group's rows: one COPY a table. Raises ValueRefusedError."""
         for table, blocks in self._accepted.items():
-            stage.fill(self._tables[table], [b"".join(blocks)])
+            stage.fill(self._tables[table], [b"".join(blocks)], self._counts[table], self._touched[table])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from outlast.core.plan import TenantPlan
+from outlast.core.recipe import Recipe
 from outlast.core.table import TableName
 from outlast.core.tenant import Tenant, TenantKey
 from outlast.restore.difference import Piece
@@ -58,12 +60,15 @@ def restorer(
     settings: OwnershipSettings,
     *,
     tables: Sequence[str] = (),
+    recipe: Recipe | None = None,
     connect: Connect = connect,
     pause: Callable[[float], None] = lambda _: None,
+    **more: Any,
 ) -> Iterator[Restorer]:
-    names = [TableName.parse(table) for table in tables]
+    """`more` goes to the Restorer: keeper, rules, shared."""
+    recipe = recipe or Recipe(tables=tuple(tables))
     with Sessions(Target(url), connect) as sessions:
-        yield Restorer(sessions, lambda session: read_catalog(session, settings), names, pause)
+        yield Restorer(sessions, lambda session: read_catalog(session, settings), recipe, pause=pause, **more)
 
 
 def execute(url: str, settings: OwnershipSettings, pasts: dict[str, Past], **options: object) -> list[TenantPlan]:

@@ -7,6 +7,7 @@ import pytest
 
 from outlast.core.plan import ConflictKind, Plan, TenantPlan, TenantState
 from outlast.restore import attempt, groups
+from outlast.restore.applying import Applied
 from outlast.sources.postgres.catalog import OwnershipSettings
 from tests.integration.restore.memory import remember, restorer, subjects
 from tests.servers import Server
@@ -24,9 +25,9 @@ def count_statements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     real = attempt.apply_on
 
-    def counting(sessions: object, stage: object, scope: object, plans: list[TenantPlan]) -> None:
+    def counting(work: object, scope: object, plans: list[TenantPlan], *more: object) -> Applied:
         sizes.append(len(plans))
-        real(sessions, stage, scope, plans)  # type: ignore[arg-type]
+        return real(work, scope, plans, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(groups, "apply_on", counting)
     return sizes
@@ -181,9 +182,9 @@ def test_memory_decides_who_shares(database: str, monkeypatch: pytest.MonkeyPatc
 def plan_of(planned: tuple[TenantPlan, ...], shape: str) -> Plan:
     from datetime import UTC, datetime
 
-    from outlast.core.plan import Mode
+    from outlast.core.plan import Recipe
 
-    return Plan("p", "restore", "main", Mode.MISSING, 1, "run 1", datetime.now(UTC), planned, shape=shape)
+    return Plan("p", "restore", "main", Recipe(), 1, "run 1", datetime.now(UTC), planned, shape=shape)
 
 
 def test_a_lost_connection_is_nobodys_fault(server: Server, database: str) -> None:

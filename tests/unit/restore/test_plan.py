@@ -9,7 +9,7 @@ import pytest
 
 from outlast.core.effect import Count, Effect, Operation
 from outlast.core.errors import OutlastError
-from outlast.core.plan import Conflict, ConflictKind, Mode, Plan, TenantPlan, TenantState, new_plan_id
+from outlast.core.plan import Conflict, ConflictKind, Plan, Recipe, TenantPlan, TenantState, new_plan_id
 from outlast.core.tenant import Tenant, TenantKey
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -20,7 +20,7 @@ PLAN = Plan(
     "0abc",
     "restore",
     "main",
-    Mode.MISSING,
+    Recipe(tables=("public.items",)),
     7,
     "2026-11-22",
     NOW,
@@ -39,7 +39,6 @@ PLAN = Plan(
         ),
         TenantPlan(Tenant(TenantKey("odd\udcff\t")), TenantState.FAILED, Effect(), error="told"),
     ),
-    ("public.items",),
     "postgresql://u:secret@h/d",
     "shape",
     NOW + timedelta(seconds=1),

@@ -14,7 +14,7 @@ from psycopg import sql
 from outlast.core.errors import BugError
 from outlast.core.row import KeyKind
 from outlast.core.table import Column, OwnershipKind, Step, Table, TableName
-from outlast.core.tenant import TenantKey
+from outlast.core.tenant import ORPHAN, RESERVED, TenantKey
 
 _ORDERED_BY_BYTES = ("text", "character varying", "name")
 _INTEGERS = ("smallint", "integer", "bigint")
@@ -175,6 +175,14 @@ def _filter(
     if not choices:
         return sql.SQL(" WHERE false").format()
     return sql.SQL(" WHERE ") + sql.SQL(" OR ").join(choices)
+
+
+def owned_rows(table: Table, tenant_key_type: str, tenants: Sequence[TenantKey]) -> sql.Composed:
+    """FROM and WHERE of the rows that belong to these tenants; the table is called `t`."""
+    orphans = ORPHAN in tenants
+    named = [tenant for tenant in tenants if tenant not in RESERVED]
+    chosen = _filter(tenant_expression(table), named, orphans=orphans, key_type=tenant_key_type)
+    return _source(table) + sql.SQL(" ") + chosen
 
 
 def _within(tenant: sql.Composed | None, slice_: Slice, key_type: str) -> sql.Composed:

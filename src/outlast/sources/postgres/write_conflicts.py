@@ -6,20 +6,29 @@ matter. A finding names keys and tenants, never a value of a tenant that is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from outlast.core.plan import Conflict, ConflictKind
-from outlast.core.table import Table
+from outlast.core.table import OwnershipKind, Table, TableName
 from outlast.core.tenant import ORPHAN, TenantKey
-from outlast.sources.postgres.query import identifier, tenant_expression
+from outlast.sources.postgres.query import identifier
 from outlast.sources.postgres.schema import Catalog, ForeignKey, UniqueIndex
 from outlast.sources.postgres.session import Session, explain
-from outlast.sources.postgres.write import Stage, matches_reference, wanted_references
 from outlast.sources.postgres.write_facts import WriteFacts
+from outlast.sources.postgres.write_proof import (
+    WRITTEN,
+    matches_reference,
+    referenced,
+    same_row,
+    shown_key,
+    wanted_references,
+)
+from outlast.sources.postgres.write_references import owner_of, path_of, pointing_rows
+from outlast.sources.postgres.write_stage import DELETE, PARKED, REPLACE, UPDATE, Stage, staged
 
 _SAMPLES_MAX = 5
 _HOLDERS_MAX = 20
@@ -36,21 +45,15 @@ def find_conflicts(
         try:
             yield from _refused_values(connection, table, stage, facts, tenant)
             for index in catalog.unique_indexes:
-                if index.table == name:
+                if index.table == name and visible(index, table):
                     yield from _taken(connection, table, index, stage, facts, tenant, catalog)
             for key in catalog.foreign_keys:
                 if key.table == name and key.enforced:
-                    yield from _gone(connection, table, key, tables[key.references], stage, facts, tenant)
+                    yield from _gone(connection, tables, key, stage, facts, tenant)
+                if key.references == name and key.enforced:
+                    yield from pointing_rows(connection, catalog, key, stage, facts, tenant)
         except psycopg.Error as error:
             raise explain(error, f"look for conflicts in table {name}") from error
-
-
-def _shown_key(table: Table, alias: str) -> sql.Composed:
-    """SQL: the row's key as people read it, or NULL for a table without one."""
-    if not table.key:
-        return sql.SQL("{}").format(sql.Literal(None))
-    parts = [sql.SQL("{}.{}").format(sql.Identifier(alias), sql.Identifier(column)) for column in table.key]
-    return sql.SQL("pg_catalog.concat_ws(', ', {})").format(sql.SQL(", ").join(parts))
 
 
 def _samples(shown: sql.Composable, limit: int = _SAMPLES_MAX) -> sql.Composed:
@@ -80,27 +83,43 @@ def _refused_values(
         (f"constraint {check.name} does not hold for them", check.name, sql.SQL(f"NOT ({check.expression})"))
         for check in facts.checks.get(table.name, ())
     ]
+    leaves = facts.partitions.get(table.name)
+    if leaves:
+        fitting = sql.SQL(" OR ").join([sql.SQL(f"({leaf})") for leaf in leaves])
+        conditions.append((_NO_PARTITION, "", sql.SQL("NOT COALESCE(({}), true)").format(fitting)))
     if not conditions:
         return
     source = stage.name(table.name)
+    written = staged(table, *WRITTEN)
     counts = sql.SQL(", ").join(
         [sql.SQL("count(*) FILTER (WHERE {})").format(condition) for _, _, condition in conditions]
     )
-    found = _one(connection, sql.SQL("SELECT {} FROM {} AS s").format(counts, source))
+    found = _one(connection, sql.SQL("SELECT {} FROM {} AS s WHERE {}").format(counts, source, written))
     for rows, (what, constraint, condition) in zip(found, conditions, strict=True):
         if rows:
-            shown = _samples(_shown_key(table, "s"))
-            query = sql.SQL("SELECT {} FROM {} AS s WHERE {}").format(shown, source, condition)
+            shown = _samples(shown_key(table, "s"))
+            query = sql.SQL("SELECT {} FROM {} AS s WHERE {} AND {}").format(shown, source, written, condition)
+            gone = what == _NO_PARTITION
             yield Conflict(
                 tenant,
                 str(table.name),
-                ConflictKind.VALUE_REFUSED,
+                ConflictKind.PARTITION_GONE if gone else ConflictKind.VALUE_REFUSED,
                 f"{_rows(rows)} of {table.name} cannot be put back: {what}",
-                constraint,
+                constraint or None,
                 rows,
                 _keys(_one(connection, query)[0]),
-                hint="Relax the constraint for the time of the restore, or restore --into another database.",
+                hint="Create the partition that takes them again, and plan again."
+                if gone
+                else "Relax the constraint for the time of the restore, or restore --into another database.",
             )
+
+
+_NO_PARTITION = "the partition that they belong in does not exist any more"
+
+
+def visible(index: UniqueIndex, table: Table) -> bool:
+    """Whether staged rows have what the index looks at: generated columns are not staged."""
+    return index.columns is None or set(index.columns) <= set(table.column_names)
 
 
 def _rows(number: int) -> str:
@@ -134,7 +153,7 @@ def _taken(
             "Change or move the rows that hold it, or restore --into another database.",
         )
     if not index.exclusion:
-        groups = _one(connection, _duplicates_query(index, stage))[0]
+        groups = _one(connection, _duplicates_query(table, index, stage))[0]
         if groups:
             yield Conflict(
                 tenant,
@@ -169,8 +188,12 @@ def _values(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
         sql.SQL("{} AS {}").format(expression, sql.Identifier(f"v{number}"))
         for number, expression in enumerate(_expressions(index), start=1)
     ]
-    return sql.SQL("SELECT {}, {} AS shown FROM {} AS s WHERE {}").format(
-        sql.SQL(", ").join(named), _shown_key(table, "s"), stage.name(table.name), _where(index)
+    return sql.SQL("SELECT {}, {} AS shown FROM {} AS s WHERE {} AND {}").format(
+        sql.SQL(", ").join(named),
+        shown_key(table, "s"),
+        stage.name(table.name),
+        staged(table, *WRITTEN),
+        _where(index),
     )
 
 
@@ -184,87 +207,98 @@ def _holders_query(table: Table, index: UniqueIndex, stage: Stage, facts: WriteF
             equal = sql.SQL("({} OR ({} IS NULL AND {} IS NULL))").format(equal, expression, value)
         same.append(equal)
     # LIMIT keeps the planner from turning one look-up a row into a join over everybody's rows
-    held = sql.SQL("SELECT * FROM {}{} WHERE {} AND {} LIMIT 1").format(
+    # A holder that is itself deleted or changed by the plan is none: what it changes to is staged, and told apart there
+    leaving = (
+        sql.SQL("true")
+        if not stage.has(table.name, DELETE, UPDATE, REPLACE, PARKED)
+        else sql.SQL("NOT EXISTS (SELECT FROM {} AS l WHERE {} AND {})").format(
+            stage.name(table.name),
+            staged(table, DELETE, UPDATE, REPLACE, PARKED, alias="l"),
+            same_row(table, facts, "h", "l"),
+        )
+    )
+    held = sql.SQL("SELECT * FROM (SELECT * FROM {}{} WHERE {} AND {}) AS h WHERE {} LIMIT 1").format(
         sql.SQL("ONLY ") if table.only else sql.SQL(""),
         identifier(table.name),
         sql.SQL(" AND ").join(same),
         _where(index),
+        leaving,
     )
     return sql.SQL(
         "WITH wanted AS MATERIALIZED ({}), held AS MATERIALIZED ("
         "SELECT wanted.shown, {} AS tenant FROM wanted CROSS JOIN LATERAL ({}) AS t {}"
         ") SELECT count(*), {}, pg_catalog.array_agg(DISTINCT held.tenant) FROM held"
-    ).format(_values(table, index, stage), _owner(table), held, _path(table), _samples(sql.SQL("held.shown")))
+    ).format(_values(table, index, stage), owner_of(table), held, path_of(table), _samples(sql.SQL("held.shown")))
 
 
-def _owner(table: Table) -> sql.Composed:
-    tenant = tenant_expression(table)
-    return sql.SQL("NULL::text").format() if tenant is None else sql.SQL("{}::text").format(tenant)
-
-
-def _path(table: Table) -> sql.Composed:
-    """LEFT JOINs from `t` along the ownership path, named as tenant_expression expects them."""
-    joins: list[sql.Composable] = []
-    here = "t"
-    for number, step in enumerate(table.ownership.path, start=1):
-        there = f"p{number}"
-        same = sql.SQL(" AND ").join(
-            [
-                sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(
-                    sql.Identifier(here, ours), sql.Identifier(there, theirs)
-                )
-                for ours, theirs in zip(step.columns, step.to_columns, strict=True)
-            ]
-        )
-        only = sql.SQL("ONLY ") if step.only else sql.SQL("")
-        joins.append(
-            sql.SQL("LEFT JOIN {}{} AS {} ON {}").format(only, identifier(step.to), sql.Identifier(there), same)
-        )
-        here = there
-    return sql.SQL(" ").join(joins)
-
-
-def _duplicates_query(index: UniqueIndex, stage: Stage) -> sql.Composed:
+def _duplicates_query(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
     expressions = sql.SQL(", ").join(_expressions(index))
     present = sql.SQL("true" if index.nulls_not_distinct else "pg_catalog.num_nulls({}) = 0").format(expressions)
     return sql.SQL(
-        "SELECT count(*) FROM (SELECT FROM {} AS s WHERE {} AND {} GROUP BY {} HAVING count(*) > 1) AS d"
-    ).format(stage.name(index.table), _where(index), present, expressions)
+        "SELECT count(*) FROM (SELECT FROM {} AS s WHERE {} AND {} AND {} GROUP BY {} HAVING count(*) > 1) AS d"
+    ).format(stage.name(index.table), staged(table, *WRITTEN), _where(index), present, expressions)
 
 
 def _gone(
     connection: Session,
-    table: Table,
+    tables: Mapping[TableName, Table],
     key: ForeignKey,
-    parent: Table,
     stage: Stage,
     facts: WriteFacts,
     tenant: TenantKey,
 ) -> Iterator[Conflict]:
     """Rows that staged rows point at and that are not there."""
-    only = sql.SQL("") if parent.partitioned else sql.SQL("ONLY ")
-    values = [sql.Identifier("wanted", f"v{number}") for number in range(1, len(key.columns) + 1)]
-    shown = sql.SQL("pg_catalog.concat_ws(', ', {})").format(sql.SQL(", ").join(values))
-    missing = sql.SQL(
-        "WITH wanted AS MATERIALIZED ({}) SELECT {} FROM wanted"
-        " LEFT JOIN LATERAL (SELECT true AS there FROM {}{} AS r WHERE {} LIMIT 1) AS found ON true"
-        " WHERE found.there IS NULL"
-    ).format(wanted_references(key, stage, facts), shown, only, identifier(parent.name), matches_reference(key, facts))
-    found = [str(row[0]) for row in connection.execute(missing)]
+    parent = tables[key.references]
+    found = missing_parents(connection, tables, key, stage, facts)
     if not found:
         return
-    parents = ", ".join(f"({one})" for one in found[:_PARENTS_MAX])
+    shown = [", ".join(part or "NULL" for part in one) for one in found]
+    parents = ", ".join(f"({one})" for one in shown[:_PARENTS_MAX])
     more = f" and {len(found) - _PARENTS_MAX:,} more" if len(found) > _PARENTS_MAX else ""
-    are = "is" if len(found) == 1 else "are"
+    rows = "row" if len(found) == 1 else "rows"
+    shared = " with --with-shared," if parent.ownership.kind is OwnershipKind.SHARED else ""
     yield Conflict(
         tenant,
-        str(table.name),
+        str(key.table),
         ConflictKind.PARENT_GONE,
-        f"rows of {table.name} point at rows of {parent.name} that are gone:"
+        f"rows of {key.table} point at rows of {parent.name} that are gone:"
         f" {', '.join(key.referenced_columns)} = {parents}{more}, by {key.name}",
         key.name,
         len(found),
-        tuple(found[:_SAMPLES_MAX]),
-        hint=f"Put the {parent.name} {'row' if are == 'is' else 'rows'} back first;"
+        tuple(shown[:_SAMPLES_MAX]),
+        hint=f"Put the {parent.name} {rows} back first,{shared or ' and plan again;'}"
         " if a --table option leaves that table out, plan without it.",
     )
+
+
+def missing_parents(
+    connection: Session, tables: Mapping[TableName, Table], key: ForeignKey, stage: Stage, facts: WriteFacts
+) -> list[tuple[str | None, ...]]:
+    """The referenced values, as text, that staged rows point at and that no live or staged row has."""
+    parent = tables[key.references]
+    values = [sql.Identifier("wanted", f"v{number}") for number in range(1, len(key.columns) + 1)]
+    texts = sql.SQL(", ").join(
+        [
+            sql.SQL("CASE WHEN {} IS NOT NULL THEN pg_catalog.format('%s', {}) END").format(value, value)
+            for value in values
+        ]
+    )
+    staying = (
+        sql.SQL("true")
+        if not stage.has(parent.name, DELETE)
+        else sql.SQL("NOT EXISTS (SELECT FROM {} AS l WHERE {} AND {})").format(
+            stage.name(parent.name), staged(parent, DELETE, alias="l"), same_row(parent, facts, "r", "l")
+        )
+    )
+    missing = sql.SQL(
+        "WITH wanted AS MATERIALIZED ({}) SELECT {} FROM wanted"
+        " LEFT JOIN LATERAL (SELECT true AS there FROM {} AS r WHERE {} AND {} LIMIT 1) AS found ON true"
+        " WHERE found.there IS NULL"
+    ).format(
+        wanted_references(key, tables, stage, facts),
+        texts,
+        referenced(parent),
+        matches_reference(key, facts),
+        staying,
+    )
+    return sorted(connection.execute(missing).fetchall(), key=str)

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from outlast.core.table import Table, TableName
-from outlast.sources.postgres.schema import ForeignKey
+from outlast.sources.postgres.schema import Catalog, ForeignKey
 from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.write_order import write_order
@@ -36,48 +36,121 @@ class AddedValue:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggerFact:
+    """A user trigger that is not disabled. `operations` are i, u, d; `enabled` is O origin, A always or R replica."""
+
+    name: str
+    operations: frozenset[str]
+    enabled: str
+
+    def fires(self, operations: Collection[str], *, quiet: bool) -> bool:
+        return bool(self.operations & set(operations)) and self.enabled in ("AR" if quiet else "AO")
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRules:
+    """What outlast.toml says of triggers, named `schema.table.trigger`.
+
+    Those in `fire` fire although the rows could be written without. What those in `accept` write to other tables is
+    shown, and no reason to refuse.
+    """
+
+    fire: frozenset[str] = frozenset()
+    accept: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class WriteFacts:
     """`loud` names the tables whose triggers have to fire, each with the reason; all others are written quietly."""
 
     loud: Mapping[TableName, str]
-    triggers: Mapping[TableName, tuple[str, ...]]  # those that fire on INSERT as the table will be written
+    triggers: Mapping[TableName, tuple[TriggerFact, ...]]
     foreign_key_operators: Mapping[tuple[TableName, str], tuple[sql.Composable, ...]] = field(default_factory=dict)
     index_operators: Mapping[tuple[TableName, str], tuple[sql.Composable, ...]] = field(default_factory=dict)
     checks: Mapping[TableName, tuple[Check, ...]] = field(default_factory=dict)
     added: Mapping[tuple[TableName, str], AddedValue] = field(default_factory=dict)
+    key_operators: Mapping[TableName, tuple[sql.Composable, ...]] = field(default_factory=dict)
+    partitions: Mapping[TableName, tuple[str, ...]] = field(default_factory=dict)  # what each leaf takes, as SQL
+    rules: TriggerRules = TriggerRules()
+
+    def firing(self, table: TableName, operations: Collection[str], *, quiet: bool) -> tuple[str, ...]:
+        """The triggers of a table that fire when such rows (i, u, d) are written."""
+        found = self.triggers.get(table, ())
+        return tuple(trigger.name for trigger in found if trigger.fires(operations, quiet=quiet))
+
+    def key_operators_of(self, table: Table) -> tuple[sql.Composable, ...]:
+        return self.key_operators.get(table.name, (_EQUAL,) * len(table.key))
 
 
-def read_facts(connection: Session, tables: Sequence[Table], foreign_keys: Sequence[ForeignKey]) -> WriteFacts:
-    """Read the facts of these tables. Raises an OutlastError where the server does not answer."""
-    names = {table.oid: table.name for table in tables}
+_EQUAL = sql.SQL("OPERATOR(pg_catalog.=)")
+
+
+def read_facts(
+    connection: Session, catalog: Catalog, tables: Sequence[Table], rules: TriggerRules = TriggerRules()
+) -> WriteFacts:
+    """Read the facts of these tables, and of the foreign keys of all. Raises an OutlastError if it is not answered."""
     try:
-        return _facts(connection, names, foreign_keys)
+        return _facts(connection, catalog, tables, rules)
     except psycopg.Error as error:
         raise explain(error, "read how the tables are to be written") from error
 
 
-def _facts(connection: Session, names: Mapping[int, TableName], foreign_keys: Sequence[ForeignKey]) -> WriteFacts:
-    def rows(file: str) -> list[tuple[Any, ...]]:
-        return connection.execute(statement(file), {"tables": list(names)}).fetchall()
+def _facts(connection: Session, catalog: Catalog, tables: Sequence[Table], rules: TriggerRules) -> WriteFacts:
+    names = {table.oid: table.name for table in tables}
+    everything = {table.oid: table.name for table in catalog.tables}
 
-    keys = rows("write_foreign_keys")
-    hazards = rows("write_hazards")
-    loud = _loud(_may_be_quiet(connection), names, keys, hazards)
-    _spread(loud, names.values(), foreign_keys)
-    triggers = {
-        names[oid]: tuple(ordinary if names[oid] in loud else always) for oid, _, _, always, ordinary in hazards
-    }
+    def rows(file: str, oids: Collection[int] = names) -> list[tuple[Any, ...]]:
+        return connection.execute(statement(file), {"tables": list(oids)}).fetchall()
+
+    keys = rows("write_foreign_keys", everything)
+    triggers: dict[TableName, tuple[TriggerFact, ...]] = {}
+    for oid, name, kind, enabled in rows("write_triggers"):
+        fact = TriggerFact(name, frozenset(one for bit, one in _TRIGGER_BITS if kind & bit), enabled)
+        triggers[names[oid]] = (*triggers.get(names[oid], ()), fact)
+    ours = [row for row in keys if row[0] in names]
+    loud = _loud(_may_be_quiet(connection), names, ours, rows("write_hazards"))
+    for table, facts in triggers.items():
+        wanted = [fact.name for fact in facts if f"{table}.{fact.name}" in rules.fire]
+        if wanted:
+            loud.setdefault(table, f"outlast.toml has {', '.join(wanted)} fire")
+    _spread(loud, names.values(), catalog.foreign_keys)
     checks: dict[TableName, tuple[Check, ...]] = {}
     for oid, name, expression in rows("write_checks"):
         checks[names[oid]] = (*checks.get(names[oid], ()), Check(name, expression))
+    partitions: dict[TableName, tuple[str, ...]] = {}
+    for oid, expression in rows("write_partitions"):
+        partitions[names[oid]] = (*partitions.get(names[oid], ()), expression)
+    index_operators = {
+        (names[oid], name): _operators(schemas, ops) for oid, name, schemas, ops in rows("write_indexes")
+    }
     return WriteFacts(
         loud,
-        {table: firing for table, firing in triggers.items() if firing},
-        {(names[oid], name): _operators(schemas, operators) for oid, name, schemas, operators, _, _ in keys},
-        {(names[oid], name): _operators(schemas, ops) for oid, name, schemas, ops in rows("write_indexes")},
+        triggers,
+        {(everything[oid], name): _operators(schemas, operators) for oid, name, schemas, operators, _, _ in keys},
+        index_operators,
         checks,
         {(names[oid], name): AddedValue(missing, default) for oid, name, missing, default in rows("write_defaults")},
+        _key_operators(catalog, tables, index_operators),
+        partitions,
+        rules,
     )
+
+
+_TRIGGER_BITS = ((4, "i"), (8, "d"), (16, "u"))  # pg_trigger.tgtype
+
+
+def _key_operators(
+    catalog: Catalog, tables: Sequence[Table], operators: Mapping[tuple[TableName, str], tuple[sql.Composable, ...]]
+) -> dict[TableName, tuple[sql.Composable, ...]]:
+    """By which operators the key's columns are equal: those of the index that makes them a key (citext has its own)."""
+    found = {}
+    for table in tables:
+        for index in catalog.unique_indexes:
+            if index.table == table.name and index.columns and set(index.columns) == set(table.key):
+                by_column = dict(zip(index.columns, operators[table.name, index.name], strict=True))
+                found[table.name] = tuple(by_column[column] for column in table.key)
+                break
+    return found
 
 
 def _loud(
@@ -95,7 +168,7 @@ def _loud(
             loud.setdefault(names[oid], f"this role may not lock the rows that {name} points at")
         if period:
             loud.setdefault(names[oid], f"{name} compares periods")
-    for oid, deferrable, partition_keys, _, _ in hazards:
+    for oid, deferrable, partition_keys in hazards:
         if deferrable:
             loud.setdefault(names[oid], "it has a deferrable unique or an exclusion constraint")
         if partition_keys:

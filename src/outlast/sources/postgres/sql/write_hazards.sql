@@ -1,5 +1,5 @@
--- What makes it unsound to write a table with its triggers off, and the triggers that would fire on INSERT all the same.
--- %(tables)s: oids of the tables; partitions of each are looked at too.
+-- What makes it unsound to write a table with its triggers off. %(tables)s: oids of the tables; partitions of each are
+-- looked at too.
 WITH RECURSIVE tree (root, relation) AS (
     SELECT r, r FROM pg_catalog.unnest(%(tables)s::pg_catalog.oid[]) AS r
     UNION ALL
@@ -19,20 +19,6 @@ SELECT t.root::pg_catalog.int8,
        COALESCE(pg_catalog.bool_or(t.relation <> t.root AND EXISTS (
            SELECT FROM pg_catalog.pg_constraint c
            WHERE c.conrelid = t.relation AND c.contype = 'f' AND c.conparentid = 0
-       )), false),
-       ARRAY(
-           SELECT DISTINCT g.tgname::text FROM tree b
-           JOIN pg_catalog.pg_trigger g ON g.tgrelid = b.relation
-           WHERE b.root = t.root AND NOT g.tgisinternal AND g.tgparentid = 0 AND g.tgtype & 4 <> 0
-             AND g.tgenabled IN ('A', 'R')
-           ORDER BY 1
-       ),
-       ARRAY(
-           SELECT DISTINCT g.tgname::text FROM tree b
-           JOIN pg_catalog.pg_trigger g ON g.tgrelid = b.relation
-           WHERE b.root = t.root AND NOT g.tgisinternal AND g.tgparentid = 0 AND g.tgtype & 4 <> 0
-             AND g.tgenabled IN ('A', 'O')
-           ORDER BY 1
-       )
+       )), false)
 FROM tree t
 GROUP BY t.root

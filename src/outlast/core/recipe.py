@@ -1,0 +1,90 @@
+"""A recipe: everything that decides what a restore does, beside the tenants and the moment. Part of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Self
+
+from outlast.core.conflict import Policy
+
+
+class Mode(StrEnum):
+    """What a restore does to rows.
+
+    MISSING puts back what is gone, and never touches a row that exists. REWIND makes the tenant equal to the moment.
+    REVERSE takes back certain changes, row by row, and keeps what came after: undo, and the repair of a damage.
+    """
+
+    MISSING = "missing"
+    REWIND = "rewind"
+    REVERSE = "reverse"
+
+
+class Prefer(StrEnum):
+    """Whose row wins where what is to be reversed was changed again afterwards."""
+
+    VAULT = "vault"
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`tables` and `where` narrow it down; `keep` names columns whose larger value stays (`column` or `table.column`).
+
+    `on_conflict` gives a policy by constraint, `*` for all others. `undo_of` is the plan that is taken back,
+    `damage_since` the moment from which damage is.
+    """
+
+    mode: Mode = Mode.MISSING
+    tables: tuple[str, ...] = ()  # --table; empty: all
+    where: tuple[str, ...] = ()  # keys of rows of the one table
+    keep: tuple[str, ...] = ()
+    delete_newer: bool = False
+    on_conflict: Mapping[str, Policy] = field(default_factory=dict)
+    with_shared: bool = False
+    prefer: Prefer | None = None
+    undo_of: str | None = None
+    damage_since: str | None = None
+    damage_until: str | None = None
+
+    def policy(self, constraint: str) -> Policy:
+        return self.on_conflict.get(constraint) or self.on_conflict.get("*", Policy.ABORT)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "mode": self.mode.value,
+            "tables": list(self.tables),
+            "where": list(self.where),
+            "keep": list(self.keep),
+            "delete_newer": self.delete_newer,
+            "on_conflict": {name: policy.value for name, policy in self.on_conflict.items()},
+            "with_shared": self.with_shared,
+            "prefer": self.prefer and self.prefer.value,
+            "undo_of": self.undo_of,
+            "damage_since": self.damage_since,
+            "damage_until": self.damage_until,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Self:
+        tables, where, keep, settled = data["tables"], data["where"], data["keep"], data["on_conflict"]
+        prefer, undo_of, since, until = (data[name] for name in ("prefer", "undo_of", "damage_since", "damage_until"))
+        assert isinstance(tables, list)
+        assert isinstance(where, list)
+        assert isinstance(keep, list)
+        assert isinstance(settled, dict)
+        return cls(
+            Mode(str(data["mode"])),
+            tuple(tables),
+            tuple(where),
+            tuple(keep),
+            bool(data["delete_newer"]),
+            {str(name): Policy(str(policy)) for name, policy in settled.items()},
+            bool(data["with_shared"]),
+            None if prefer is None else Prefer(str(prefer)),
+            None if undo_of is None else str(undo_of),
+            None if since is None else str(since),
+            None if until is None else str(until),
+        )
