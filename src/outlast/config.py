@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator
 
 from outlast.core.errors import NotFoundError, OutlastError, UsageError
-from outlast.settings import Duration, Expanded, Section, TripwireSettings, refuse_password
+from outlast.settings import Duration, Expanded, JobSettings, Section, TripwireSettings, refuse_password
 from outlast.settings import without_password as without_password
 
 FILE_NAME = "outlast.toml"
@@ -118,10 +118,30 @@ class StatusSettings(Section):
     )
 
 
+class RestoreSettings(Section):
+    lock_timeout: Duration = Field(
+        default=timedelta(seconds=10),
+        description="How long a statement that writes may wait for a row that somebody else has locked.",
+    )
+    fire_triggers: tuple[str, ...] = Field(
+        default=(),
+        description='Triggers ("schema.table.trigger") that are to fire although rows could be written without.',
+    )
+    accept_triggers: tuple[str, ...] = Field(
+        default=(),
+        description="Triggers whose writes to other tables are shown, and are no reason to refuse a restore.",
+    )
+
+
 class HookSettings(Section):
     after_restore: Expanded | None = Field(
         default=None,
         description="A command run after tenants were restored, their keys on its standard input, one a line.",
+    )
+    tenant_restored: Expanded | None = Field(
+        default=None,
+        description="A command run for each tenant as soon as it is finished, one at a time, with one JSON object on "
+        "its standard input: tenant, label, state, rows.",
     )
 
 
@@ -132,8 +152,10 @@ class Document(Section):
     retention: RetentionSettings = RetentionSettings()
     status: StatusSettings = StatusSettings()
     hooks: HookSettings = HookSettings()
+    restore: RestoreSettings = RestoreSettings()
     follow: FollowSettings = FollowSettings()
     tripwire: TripwireSettings = TripwireSettings()
+    jobs: JobSettings = JobSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +265,10 @@ SECTIONS: Mapping[str, type[Section]] = {
     "retention": RetentionSettings,
     "status": StatusSettings,
     "hooks": HookSettings,
+    "restore": RestoreSettings,
     "follow": FollowSettings,
     "tripwire": TripwireSettings,
+    "jobs": JobSettings,
 }
 """Every section by its heading; docs/REFERENCE.md is made from this and checked against it."""
 

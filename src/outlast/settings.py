@@ -1,4 +1,4 @@
-"""What a section of outlast.toml is made of, and the section [tripwire]. The others, and the file, are in config.py.
+"""What a section of outlast.toml is made of, and [tripwire] and [jobs]. The others, and the file, are in config.py.
 
 `${NAME}` in a URL, path or command is taken from the environment.
 """
@@ -148,3 +148,35 @@ class TripwireSettings(Section):
         if self.tombstone in self.quiet_tables:
             raise ValueError(f"the tombstone table {self.tombstone} is among the quiet tables")
         return self
+
+
+class JobSettings(Section):
+    url: Expanded | None = Field(
+        default=None,
+        description="A PostgreSQL database for the queue of restores, which workers on many machines then share. "
+        "Without it the queue is this host's alone, in its folder of local state.",
+    )
+    password_command: Expanded | None = Field(
+        default=None, description="A command that prints that database's password."
+    )
+    from_tenants: int = Field(
+        default=100,
+        ge=1,
+        description="A restore of more tenants than this is a job in the queue; so is one with --job.",
+    )
+    parallel: int = Field(default=2, ge=1, le=32, description="How many groups of tenants a process restores at once.")
+    patience: Duration = Field(
+        default=timedelta(minutes=10), description="How long a job waits for a server or a vault that does not answer."
+    )
+    lag_max: Duration | None = Field(
+        default=None, description="Wait with the next group while a standby is further behind than this."
+    )
+    active_max: int | None = Field(
+        default=None, ge=1, description="Wait with the next group while more sessions than this are at work."
+    )
+    pause_max: Duration = Field(
+        default=timedelta(minutes=1),
+        description="The longest such wait; then one more group is restored all the same: no restore stands still.",
+    )
+
+    _no_password = field_validator("url")(refuse_password)

@@ -19,8 +19,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "sources": frozenset({"core"}),  # … and a source never knows the vault
     "capture": frozenset({"core", "state", "vault", "sources"}),
     "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
+    "jobs": frozenset({"core", "sources"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
-    "cli": frozenset({"core", "config", "settings", "state", "vault", "sources", "capture", "restore", "replay"}),
+    "cli": frozenset({"core", "config", "settings", "state", "vault", "sources", "capture", "restore", "jobs", "replay"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

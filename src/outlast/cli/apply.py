@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from outlast.cli import following_setup, retaining
 from outlast.cli.opening import Invocation
-from outlast.cli.restore import carry_out
+from outlast.cli.restore import Way, carry_out
+from outlast.cli.restoring import entries_of
 from outlast.core.errors import ExitCode, NotFoundError, Refused, UsageError
 from outlast.core.plan import Plan
-
-if TYPE_CHECKING:
-    from outlast.core.plan import TenantPlan
-    from outlast.restore.restoring import Restorer, Subject
 
 
 def apply(
     context: typer.Context,
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or how it begins.")],
+    parallel: Annotated[
+        int | None, typer.Option(min=1, max=32, metavar="N", help="Groups of tenants restored at once.")
+    ] = None,
+    job: Annotated[
+        bool, typer.Option("--job", help="Make it a durable job, as a restore of very many tenants always is.")
+    ] = False,
+    events: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Append a JSON line for each tenant as it is finished; - is stdout."),
+    ] = None,
 ) -> ExitCode:
     """Carry out a plan exactly as it was shown.
 
@@ -35,15 +41,12 @@ def apply(
     if following is not None:
         return following_setup.apply(invocation, following)
     shown = find_plan(invocation, plan)
-    if shown.kind != "restore":
+    if shown.kind not in ("restore", "undo"):
         raise Refused(f"cannot apply plan {shown.id}: it is a plan to {shown.kind}")
     keys = [tenant.tenant.key for tenant in shown.tenants]
-    entries = invocation.vault.find_tenants(shown.source, keys, shown.run)
+    entries = entries_of(invocation, shown, keys)
 
-    def work(job: Restorer, subjects: Sequence[Subject]) -> tuple[tuple[TenantPlan, ...], str]:
-        return job.apply(shown, subjects), shown.shape
-
-    return carry_out(invocation, shown, entries, work, executed=True)
+    return carry_out(invocation, shown, entries, Way(parallel, job, events), executed=True, shown=shown)
 
 
 def find_plan(invocation: Invocation, given: str) -> Plan:

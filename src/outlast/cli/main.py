@@ -66,7 +66,10 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
     "Restore": (
         Entry("restore", "restore", "Plan to put tenants back into the live tables, and with --execute do it."),
         Entry("apply", "apply", "Carry out a plan exactly as it was shown."),
+        Entry("undo", "undo", "Plan to take back what a plan did, and with --execute do it."),
         Entry("plans", "plans", "List the plans made on this host."),
+        Entry("jobs", "jobs", "List the jobs in the queue; show, pause, resume or cancel one."),
+        Entry("worker", "worker", "Work the jobs in the queue, and take over what other workers left when they died."),
     ),
     "Retain": (
         Entry("forget", "forget", "Plan to give up single runs of the vault."),

@@ -6,8 +6,8 @@ Also what `apply` shares with it: how a plan is shown, kept, and turned into an 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
+from outlast.cli.recipes import Extent, recipe_of
 from outlast.cli.render import count, effect_table, table_of
-from outlast.core.effect import Operation
+from outlast.cli.restoring import opened_restorer, subjects_of, undo_signer
+from outlast.cli.telling import Events, Hook
+from outlast.core.effect import Effect, Operation
 from outlast.core.errors import ExitCode, OutlastError, Refused, UsageError
 from outlast.core.plan import Mode, Plan, TenantState, new_plan_id
-from outlast.core.table import TableName
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from outlast.core.plan import TenantPlan
-    from outlast.restore.restoring import Restorer, Subject
-    from outlast.sources.postgres.session import Target
+    from outlast.jobs.job import Outcome
     from outlast.vault.reader import TenantEntry
-    from outlast.vault.run import RunRecord
 
 _CONFLICTS_SHOWN_MAX = 50
 _TENANTS_SHOWN_MAX = 100
@@ -43,92 +43,162 @@ def restore(
     tenants_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file with one tenant's key or label a line.")
     ] = None,
-    at: Annotated[str, typer.Option(metavar="MOMENT", help="latest, a timestamp, run:7, or an LSN.")] = "latest",
-    mode: Annotated[Mode, typer.Option(help="missing: put back what is gone; rows that exist stay.")] = Mode.MISSING,
+    at: Annotated[
+        str, typer.Option(metavar="MOMENT", help="latest, a timestamp, run:7, an LSN, or before:TRANSACTION.")
+    ] = "latest",
+    mode: Annotated[
+        Extent, typer.Option(help="missing: put back what is gone. rewind: make everything as it was.")
+    ] = Extent.MISSING,
+    delete_newer: Annotated[
+        bool, typer.Option("--delete-newer", help="With --mode rewind: delete the rows that came since.")
+    ] = False,
     table: Annotated[
         list[str] | None, typer.Option(metavar="TABLE", help="Only this table; may be given several times.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Only the row of --table with this key, and what was deleted along with it."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="With --mode rewind: the larger value of this column stays."),
+    ] = None,
+    on_conflict: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONSTRAINT=POLICY", help="What to do where its value is taken: suffix, null, skip, remap, abort."
+        ),
+    ] = None,
+    with_shared: Annotated[
+        bool, typer.Option("--with-shared", help="Put back shared rows that the tenants' rows point at, too.")
+    ] = False,
     into: Annotated[
         str | None, typer.Option(metavar="URL", help="Write into this database with the same tables instead.")
     ] = None,
     execute: Annotated[bool, typer.Option("--execute", help="Do it now, as planned, instead of only showing it.")] = (
         False
     ),
+    parallel: Annotated[
+        int | None, typer.Option(min=1, max=32, metavar="N", help="Groups of tenants restored at once.")
+    ] = None,
+    job: Annotated[
+        bool, typer.Option("--job", help="Make it a durable job, as a restore of very many tenants always is.")
+    ] = False,
+    events: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Append a JSON line for each tenant as it is finished; - is stdout."),
+    ] = None,
     source: Annotated[str, typer.Option(metavar="NAME", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
 ) -> ExitCode:
     """Plan to put tenants back into the live tables, and with --execute do it.
 
-    Each tenant is one transaction, which is committed only if what it reads back is exactly what was planned. Rows that
-    exist, and rows of other tenants, are never touched. What stands in the way is listed, and refused with exit code 3.
+    Each tenant is one transaction, which is committed only if what it reads back is exactly what was planned. Rows of
+    other tenants are never touched, and with --mode missing no row that exists. What stands in the way is listed, and
+    refused with exit code 3. What a restore changed can be taken back: outlast undo PLAN.
     """
+    from outlast.restore.history import find_entries, resolve
+
     invocation = Invocation.of(context)
     names = _names(tenants or [], tenants_file)
-    chosen = _tables(table or [])
-    run = invocation.vault.resolve(source, at)
-    entries = _entries(invocation, source, names, run)
+    recipe = recipe_of(
+        Mode(mode.value), table or [], where or [], keep or [], on_conflict or [], delete_newer=delete_newer
+    )
+    recipe = replace(recipe, with_shared=with_shared)
+    moment = resolve(invocation.vault, source, at)
     now = datetime.now(UTC)
     plan = Plan(
         new_plan_id(now),
         "restore",
         source,
-        mode,
-        run.run,
-        str(run.moment),
+        recipe,
+        moment.run.run,
+        str(moment),
         now,
         (),
-        tuple(str(name) for name in chosen),
         into,
+        at=moment.text,
     )
+    found = find_entries(invocation.vault, source, names, moment)
+    entries = list({entry.prefix: entry for entry in found}.values())
+    return carry_out(invocation, plan, entries, Way(parallel, job, events), executed=execute)
 
-    def work(job: Restorer, subjects: Sequence[Subject]) -> tuple[tuple[TenantPlan, ...], str]:
-        outcomes = job.execute(subjects) if execute else job.plan(subjects)
-        return outcomes, job.shape()
 
-    return carry_out(invocation, plan, entries, work, executed=execute)
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the work is done: transactions at once (None: as outlast.toml has it), as a job, and where events go."""
+
+    parallel: int | None = None
+    job: bool = False
+    events: str | None = None
 
 
 def carry_out(
     invocation: Invocation,
     plan: Plan,
     entries: Sequence[TenantEntry],
-    work: Callable[[Restorer, Sequence[Subject]], tuple[tuple[TenantPlan, ...], str]],
+    way: Way,
     *,
     executed: bool,
+    shown: Plan | None = None,
 ) -> ExitCode:
-    """Plan or execute, keep the outcome, run the hook, and show it. `work` returns the outcomes and the live shape."""
-    from outlast.restore.restoring import Restorer
-    from outlast.restore.sessions import Sessions
+    """Plan or execute, keep the outcome, run the hook, and show it. With `shown` only what that plan showed is done."""
     from outlast.state.plans import put_plan
 
-    doing = "Restoring" if executed else "Planning"
-    chosen = [TableName.parse(name) for name in plan.tables]
-    with (
-        invocation.output.progress(doing, len(entries)) as progress,
-        Sessions(_target(invocation, plan)) as sessions,
-    ):
-        job = Restorer(
-            sessions,
-            lambda session: invocation.catalog(session, plan.source),
-            chosen,
-            on_tenant=lambda _: progress.advance(),
-        )
-        outcomes, shape = work(job, _subjects(invocation, plan, entries))
-        errors = job.errors
+    if executed:
+        undo_signer(invocation)  # refuse before anything is written
+    with Events(way.events, invocation.output) as events:
+        many = len(entries) > invocation.config.document.jobs.from_tenants
+        if executed and (way.job or many):
+            from outlast.cli.queueing import restore_as_job
+
+            outcome = restore_as_job(invocation, plan, entries, way, events, shown=shown)
+        else:
+            outcome = _restore_here(invocation, plan, entries, way, events, executed=executed, shown=shown)
+    outcomes = outcome.tenants
     reached = any(one.state in (TenantState.DONE, TenantState.RIGHT) for one in outcomes)
     applied = datetime.now(UTC) if executed and reached else None
     again = plan.executed and not any(one.state is TenantState.DONE for one in outcomes)
-    plan = replace(plan, tenants=outcomes, shape=shape, applied=applied or plan.applied)
+    plan = replace(plan, tenants=outcomes, shape=outcome.shape, applied=applied or plan.applied)
     if not again:  # applied a second time, with nothing left to do: the record of what it did stays
         put_plan(invocation.state, plan.id, plan.to_bytes())
     if executed:
         _run_hook(invocation, plan)
-    return show(invocation, plan, errors)
+    return show(invocation, plan, outcome.errors)
 
 
-def _target(invocation: Invocation, plan: Plan) -> Target:
-    from outlast.sources.postgres.session import Target
+def _restore_here(
+    invocation: Invocation,
+    plan: Plan,
+    entries: Sequence[TenantEntry],
+    way: Way,
+    events: Events,
+    *,
+    executed: bool,
+    shown: Plan | None,
+) -> Outcome:
+    """In this process alone."""
+    from outlast.jobs.job import Outcome
 
-    return invocation.restore_target(plan.source) if plan.target is None else Target(plan.target)
+    hook = invocation.config.document.hooks.tenant_restored if executed else None
+    doing = "Restoring" if executed else "Planning"
+    with (
+        invocation.output.progress(doing, len(entries)) as progress,
+        Hook(hook, invocation.output) as hooked,
+    ):
+
+        def tell(tenant: TenantPlan) -> None:
+            progress.advance()
+            if executed:
+                events.tell(plan.id, tenant)
+                hooked.tell(plan.id, tenant)
+
+        with opened_restorer(invocation, plan, tell, lanes=way.parallel, say=invocation.output.note) as job:
+            subjects = subjects_of(invocation, plan, entries)
+            if not executed:
+                outcomes = job.plan(subjects)
+            else:
+                outcomes = job.execute(subjects) if shown is None else job.apply(shown, subjects)
+            return Outcome(outcomes, tuple(job.errors), job.shape() if shown is None else shown.shape)
 
 
 def _names(tenants: Sequence[str], file: Path | None) -> list[str]:
@@ -145,29 +215,6 @@ def _names(tenants: Sequence[str], file: Path | None) -> list[str]:
             "no tenant is named", hint="outlast restore TENANT…, or --tenants-file FILE; see outlast tenants"
         )
     return list(dict.fromkeys(names))
-
-
-def _tables(names: Sequence[str]) -> list[TableName]:
-    try:
-        return sorted({TableName.parse(name) for name in names})
-    except ValueError as error:
-        raise UsageError(str(error), hint="Write --table schema.table.") from error
-
-
-def _entries(invocation: Invocation, source: str, names: Sequence[str], run: RunRecord) -> list[TenantEntry]:
-    found = invocation.vault.find_tenants(source, names, run.run)
-    return list({entry.prefix: entry for entry in found}.values())
-
-
-def _subjects(invocation: Invocation, plan: Plan, entries: Sequence[TenantEntry]) -> list[Subject]:
-    from outlast.restore.history import restorable
-    from outlast.restore.restoring import Subject
-
-    vault = invocation.vault
-    return [
-        Subject(entry.tenant, lambda entry=entry: restorable(vault, plan.source, entry, plan.moment))  # type: ignore[misc]
-        for entry in entries
-    ]
 
 
 def _run_hook(invocation: Invocation, plan: Plan) -> None:
@@ -248,13 +295,28 @@ def _print(console: Console, plan: Plan) -> None:
 def _last_line(plan: Plan) -> str:
     if plan.executed:
         done, right = plan.count(TenantState.DONE), plan.count(TenantState.RIGHT)
-        rows = count(plan.effect.total(Operation.INSERT), "row")
-        parts = [f"{rows} of {count(done, 'tenant')} restored to {plan.moment} (run {plan.run})"] if done else []
-        parts += [f"{count(right, 'tenant')} had nothing missing"] if right else []
-        return f"Plan {plan.id}: {', '.join(parts) or 'nothing was changed'}."
+        rows = count(plan.effect.rows, "row")
+        parts = [f"{rows} of {count(done, 'tenant')} {_reached(plan)}"] if done else []
+        parts += [f"{count(right, 'tenant')} had nothing to change"] if right else []
+        line = f"Plan {plan.id}: {', '.join(parts) or 'nothing was changed'}."
+        return f"{line}\nTo take it back: outlast undo {plan.id}" if done else line
     effect = plan.effect
     line = (
-        f"Plan {plan.id}: {effect.total(Operation.INSERT):,} to insert, {effect.total(Operation.UPDATE):,} to change,"
-        f" {effect.total(Operation.HARD_DELETE):,} to delete, as of {plan.moment} (run {plan.run})."
+        f"Plan {plan.id}: {effect.total(Operation.INSERT):,} to insert, {_changed(effect):,} to change,"
+        f" {effect.total(Operation.HARD_DELETE):,} to delete, {_as_of(plan)}."
     )
     return f"{line}\nNext: outlast apply {plan.id}" if effect and plan.count(TenantState.PLANNED) else line
+
+
+def _changed(effect: Effect) -> int:
+    return effect.total(Operation.UPDATE) + effect.total(Operation.SOFT_DELETE)
+
+
+def _reached(plan: Plan) -> str:
+    if plan.recipe.undo_of:
+        return f"as before plan {plan.recipe.undo_of}"
+    return f"restored to {plan.moment} (run {plan.run})"
+
+
+def _as_of(plan: Plan) -> str:
+    return f"taking back plan {plan.recipe.undo_of}" if plan.recipe.undo_of else f"as of {plan.moment} (run {plan.run})"
