@@ -7,6 +7,7 @@ written again: the manifest points to where they lie.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,10 +20,10 @@ from outlast.core.table import Table
 from outlast.core.tenant import Tenant, TenantKey
 from outlast.vault.chunk import Chunk, table_root, tenant_root
 from outlast.vault.keys import WriterKeys, key_path, seal
-from outlast.vault.manifest import ChunkRef, Head, Manifest, TableManifest
+from outlast.vault.manifest import ChunkRef, Head, LogBox, Manifest, TableManifest
 from outlast.vault.pack import PackBuilder, pack_path
 
-BOX_BYTES_MIN = 64 * 1024
+BOX_BYTES_MIN = 256 * 1024
 """A chunk at least this large is a box of its own; smaller ones share one. (An age file costs 60 µs and 300 bytes.)"""
 
 BOX_BYTES_MAX = 1024 * 1024
@@ -47,9 +48,23 @@ class Piece:
     sealed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """Entries of the log on their way: of the segments `first` to `last`, compressed, in the spool."""
+
+    first: int
+    last: int
+    size: int
+    digest: bytes
+    spooled: tuple[int, int]
+
+
 @dataclass(slots=True)
 class TenantDraft:
-    """What is read of one tenant in this run: for each table that was read, its pieces in key order."""
+    """What is read of one tenant in this run: for each table that was read, its pieces in key order.
+
+    `log`: what led there, where the run is folded from the log.
+    """
 
     tenant: Tenant
     prefix: str
@@ -57,6 +72,7 @@ class TenantDraft:
     previous: TenantRecord | None
     seen: dict[str, bytes]
     tables: dict[str, list[Piece]] = field(default_factory=dict)
+    log: list[LogPiece] = field(default_factory=list)
     _known: dict[str, dict[bytes, ChunkRef]] = field(default_factory=dict)
     _tables: Mapping[str, TableManifest] | None = None
 
@@ -109,15 +125,22 @@ class Packer:
                 piece.spooled = self._spool.append(kept), len(kept)
             pieces.append(piece)
 
+    def take_log(self, draft: TenantDraft, first: int, last: int, entries: bytes) -> None:
+        """Keep entries of the log: they lie in the tenant's own packs once its segments are gone."""
+        kept = self._spool.encrypt(self._compressor.compress(entries))
+        place = self._spool.append(kept), len(kept)
+        draft.log.append(LogPiece(first, last, len(entries), hashlib.sha256(entries).digest(), place))
+
     def finish(self, draft: TenantDraft, by_name: Mapping[str, Table]) -> TenantRecord:
         """Write the tenant's packs and manifest, unless its content is what its newest manifest says already."""
         previous = draft.previous
         read = {name: pieces for name, pieces in draft.tables.items() if pieces}
-        if previous is not None and self._unchanged(draft, by_name):
+        if previous is not None and not draft.log and self._unchanged(draft, by_name):
             return replace(previous, tenant=draft.tenant, seen=draft.seen)
         writer = _PackWriter(self, draft)
         for name in sorted(read):
             writer.add(read[name])
+        writer.add_log(draft.log)
         refs = writer.close_boxes()
         described = {
             name: _table_manifest(by_name[name], [refs[id(piece)] for piece in pieces]) for name, pieces in read.items()
@@ -125,7 +148,7 @@ class Packer:
         if previous is not None:
             kept = draft.before
             described |= {name: kept[name] for name in kept if name in draft.seen and name not in draft.tables}
-        stored = self._manifest(draft, described).to_bytes()
+        stored = self._manifest(draft, described, writer.log_boxes()).to_bytes()
         head = writer.close(stored)
         return TenantRecord(draft.tenant, draft.prefix, draft.recipient, head, stored, draft.seen)
 
@@ -141,7 +164,7 @@ class Packer:
                 return False
         return True
 
-    def _manifest(self, draft: TenantDraft, tables: dict[str, TableManifest]) -> Manifest:
+    def _manifest(self, draft: TenantDraft, tables: dict[str, TableManifest], log: tuple[LogBox, ...]) -> Manifest:
         root = tenant_root([(name, bytes.fromhex(table.root)) for name, table in tables.items()]).hex()
         return Manifest(
             source=self._context.source,
@@ -152,6 +175,7 @@ class Packer:
             root=root,
             previous=None if draft.previous is None else draft.previous.head,
             tables=tables,
+            log=log,
         )
 
     def put_pack(self, draft: TenantDraft, builder: PackBuilder, manifest: bytes | None) -> tuple[str, int]:
@@ -181,6 +205,9 @@ class Packer:
             return stored[0]
         return seal([draft.recipient], b"".join([self._spool.decrypt(frame) for frame in stored]))
 
+    def log_box(self, draft: TenantDraft, piece: LogPiece) -> bytes:
+        return seal([draft.recipient], self._spool.decrypt(self._spool.read(*piece.spooled)))
+
     @property
     def run(self) -> int:
         return self._context.run
@@ -198,6 +225,7 @@ class _PackWriter:
         self._known: list[Piece] = []
         self._small: list[Piece] = []
         self._small_bytes = 0
+        self._log: list[tuple[LogPiece, int, int, int]] = []  # piece, pack's number, box offset, length
 
     def add(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
@@ -216,17 +244,31 @@ class _PackWriter:
             self._place(self._small)
             self._small, self._small_bytes = [], 0
 
+    def add_log(self, pieces: Iterable[LogPiece]) -> None:
+        for piece in pieces:
+            offset, length = self._place_box(self._packer.log_box(self._draft, piece))
+            self._log.append((piece, len(self._packs), offset, length))
+
+    def log_boxes(self) -> tuple[LogBox, ...]:
+        names = [*self._packs, ""]
+        return tuple(
+            LogBox(piece.first, piece.last, names[pack], offset, length, piece.size, piece.digest)
+            for piece, pack, offset, length in self._log
+        )
+
     def _place(self, pieces: Sequence[Piece]) -> None:
-        box = self._packer.box(self._draft, pieces)
+        offset, length = self._place_box(self._packer.box(self._draft, pieces))
+        within = 0
+        for piece in pieces:
+            self._placed.append((piece, len(self._packs), offset, length, within))
+            within += piece.size
+
+    def _place_box(self, box: bytes) -> tuple[int, int]:
         if self._builder.size and self._builder.size + len(box) > PACK_BYTES_MAX:
             name, _ = self._packer.put_pack(self._draft, self._builder, None)
             self._packs.append(name)
             self._builder = PackBuilder()
-        offset = self._builder.add_box(box)
-        within = 0
-        for piece in pieces:
-            self._placed.append((piece, len(self._packs), offset, len(box), within))
-            within += piece.size
+        return self._builder.add_box(box), len(box)
 
     def close_boxes(self) -> dict[int, ChunkRef]:
         """Place what is left. Returns each piece's reference, by the piece's id; "" is the pack still open."""

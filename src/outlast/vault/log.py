@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,6 +58,7 @@ class SegmentDraft:
     frames: Mapping[str, tuple[str, bytes | bytearray]]
     details: SegmentDetails
     mark: tuple[int, str | None] | None = None
+    folded: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class SegmentWriter:
             notable=bool(draft.details.tenants or draft.details.schema or draft.details.gaps or draft.details.partial),
             mark=draft.mark,
             parts=tuple((one.commit.value, one.part, one.last) for one in transactions if one.part or not one.last),
+            folded=draft.folded,
             replaces=None if last is None else last.digest,
         )
         record = encode_record(header.to_json(), NAMESPACE_LOG, self._keys.signer)
@@ -198,6 +200,8 @@ class LogReader:
 
     store: Store
     signers: Sequence[str]
+    local: Callable[[str, int, int], bytes | None] = lambda *_: None
+    """Gives a part of an object that was fetched as a whole before, or None."""
     _headers: dict[tuple[str, int, int], SegmentHeader] = field(default_factory=dict, repr=False)
 
     def objects(self, source: str) -> list[SegmentObject]:
@@ -278,7 +282,11 @@ class LogReader:
         return SegmentDetails.from_bytes(self._part(header, header.details, identity, f"the details of {what}"), what)
 
     def _part(self, header: SegmentHeader, part: Frame, identity: Identity, what: str) -> bytes:
-        return open_part(self.store.get_range(_path(header), part.offset, part.length), part, identity, what)
+        path = _path(header)
+        sealed = self.local(path, part.offset, part.length)
+        if sealed is None:
+            sealed = self.store.get_range(path, part.offset, part.length)
+        return open_part(sealed, part, identity, what)
 
 
 def open_part(sealed: bytes, part: Frame, identity: Identity, what: str) -> bytes:

@@ -133,11 +133,13 @@ class Replay:
     schema: Sequence[SchemaChange]
     fetch: Fetch
     record: Callable[[Entry], None] = lambda _: None
+    has: Callable[[Begin], bool] = lambda _: False  # whether the base has a transaction: it is then recorded only
     carried: dict[tuple[Lsn, int], list[CarriedRows]] = field(default_factory=dict)
     _nets: dict[TableName, Net] = field(default_factory=dict)
     _begin: Begin | None = None
     _moves: list[Move] = field(default_factory=list)
     _schema_done: int = 0
+    _applying: bool = True
 
     def run(self, entries: Iterable[Entry]) -> None:
         """Apply entries of whole transactions, in order. Raises MismatchError, Refused where columns do not fit."""
@@ -145,22 +147,34 @@ class Replay:
             if self._moves and not _continues(self._moves, entry):
                 self._apply_moves()
             if isinstance(entry, LoggedChange):
-                self.record(entry)
-                self._net(entry.table).apply(entry)
+                self._change(entry)
                 if self._size() > BATCH_BYTES_MAX:
                     self._settle_all()
             elif isinstance(entry, Begin):
-                if self._begin is None or entry.end != self._begin.end:
-                    self._change_schema(lambda change, end=entry.end: change.end < end)  # type: ignore[misc]
-                self._begin = entry
-                self.record(entry)
+                self._enter(entry)
             else:
                 self._moves.append(entry)
 
-    def finish(self, until: Lsn) -> dict[TableName, TableState]:
-        """The state, with every schema change up to `until` made. Tables without rows are left out."""
+    def _enter(self, begin: Begin) -> None:
+        self._applying = not self.has(begin)
+        if self._applying and (self._begin is None or begin.end != self._begin.end):
+            self._change_schema(lambda change: change.end < begin.end)
+        self._begin = begin
+        self.record(begin)
+
+    def _change(self, change: LoggedChange) -> None:
+        self.record(change)
+        if self._applying:
+            self._net(change.table).apply(change)
+
+    def flush(self) -> None:
+        """Nothing is held back any more: rows that move together may have been waited for."""
         if self._moves:
             self._apply_moves()
+
+    def finish(self, until: Lsn) -> dict[TableName, TableState]:
+        """The state, with every schema change up to `until` made. Tables without rows are left out."""
+        self.flush()
         self._change_schema(lambda change: change.end <= until)
         self._settle_all()
         return {name: state for name, state in self.tables.items() if state.pieces}
@@ -252,10 +266,11 @@ class Replay:
 
     def _give(self, moves: Sequence[Move]) -> None:
         """Rows leave, and what hangs on them with them. What that is, is kept for whoever receives it."""
-        self._settle_all()
-        assert self._begin is not None
         for move in moves:
             self.record(move)
+        if not self._applying:
+            return
+        self._settle_all()
         descent = Descent(self.tables, lambda name, pieces: self.shelf.read(name, pieces))
         for found in descent.leaving(moves):
             self._keep_carried(found)
@@ -286,15 +301,11 @@ class Replay:
             (row,) = rows_of(shelf.get(first.place))
             assert move.new is not None
             whole = completed(move.new, move.table, row, first.shape)
-            self._insert(LoggedChange(OP_INSERT, move.table, None, whole))
+            self._change(LoggedChange(OP_INSERT, move.table, None, whole))
             for part in below:
                 table = logged_table(part.table, part.shape)
                 for row in rows_of(shelf.get(part.place)):
-                    self._insert(LoggedChange(OP_INSERT, table, None, tuple_of_row(row)))
-
-    def _insert(self, change: LoggedChange) -> None:
-        self.record(change)
-        self._net(change.table).apply(change)
+                    self._change(LoggedChange(OP_INSERT, table, None, tuple_of_row(row)))
 
 
 def _continues(moves: Sequence[Move], entry: Entry) -> bool:

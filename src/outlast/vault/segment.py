@@ -80,6 +80,7 @@ class SegmentHeader:
     notable: bool = False
     mark: tuple[int, str | None] | None = None
     parts: tuple[tuple[int, int, bool], ...] = ()  # commit, part, last: of transactions that span segments
+    folded: int | None = None  # in a merged one: the run that has the frames, in each tenant's own packs
     replaces: str | None = None  # in a merged one: the hash of the last header that it stands for
     digest: str = field(default="", compare=False)  # SHA-256 of the header record; not part of it
 
@@ -113,6 +114,7 @@ class SegmentHeader:
             "notable": self.notable,
             "mark": None if self.mark is None else list(self.mark),
             "parts": [list(part) for part in self.parts],
+            "folded": self.folded,
             "replaces": self.replaces,
             "details": self.details.to_json(),
             "frames": {prefix: self.frames[prefix].to_json() for prefix in sorted(self.frames)},
@@ -143,6 +145,7 @@ class SegmentHeader:
             data["notable"],
             None if mark is None else (mark[0], mark[1]),
             tuple((commit, part, last) for commit, part, last in data["parts"]),
+            data["folded"],
             data["replaces"],
             found,
         )

@@ -93,20 +93,26 @@ class Timeline:
         epoch: Epoch,
         until: Lsn,
         *,
-        base: Base | None = None,
+        record_from: int | None = None,
         record: Callable[[Entry], None] = lambda _: None,
     ) -> State:
         """The tenant's state at a position. Raises Refused where the log missed something, NotFoundError for no base.
 
-        `entry.head` is not looked at. `record` hears the entries, as Replay says.
+        `entry.head` is not looked at. `record` hears the entries of the segments from `record_from` on, also those that
+        the base has already, as Replay says.
         """
-        base = base or self.epochs.base_of(epoch, entry.prefix, until)
+        base = self.epochs.base_of(epoch, entry.prefix, until)
         gap = self.epochs.gap(epoch, base, until, entry.prefix)
         if gap is not None:
             raise self._refused(epoch, base, gap, until)
         moves = _Moves(self, epoch, base)
-        replay, manifest, shelf = self._replay(entry, epoch, base, until, moves, record)
-        replay.run(self.entries(entry, epoch, base, until))
+        replay, manifest, shelf = self._replay(entry, epoch, base, until, moves)
+        for header in epoch.headers:
+            recorded = record_from is not None and header.segment >= record_from
+            if header.start < until and (recorded or base.may_lack(header)):
+                replay.flush()
+                replay.record = record if recorded else _unheard
+                replay.run(_wanted(self.entries_of(entry, epoch, header), base, until, also_had=recorded))
         tables = replay.finish(until)
         partial = {name for details in self.epochs.notable(epoch, until) for name in details.partial}
         return State(base, manifest, tables, shelf, tuple(sorted(partial & tables.keys())))
@@ -118,7 +124,6 @@ class Timeline:
         base: Base,
         until: Lsn,
         moves: _Moves,
-        record: Callable[[Entry], None] = lambda _: None,
     ) -> tuple[Replay, Manifest | None, Shelf]:
         manifest = self._manifest(entry, base)
         stored = {} if manifest is None else {TableName.parse(name): table for name, table in manifest.tables.items()}
@@ -136,7 +141,8 @@ class Timeline:
             if change.end <= until and not base.has(change.xid, change.end)
         ]
         tables = {name: TableState.stored(table) for name, table in stored.items()}
-        return Replay(tables, shelf, schema, moves.fetch, record), manifest, shelf
+        replay = Replay(tables, shelf, schema, moves.fetch, has=lambda begin: base.has(begin.xid, begin.end))
+        return replay, manifest, shelf
 
     def _manifest(self, entry: TenantEntry, base: Base) -> Manifest | None:
         head = self.vault.index(self.source, base.record.run).heads.get(entry.prefix)
@@ -150,15 +156,7 @@ class Timeline:
             if header.start >= until:
                 return
             if base.may_lack(header):
-                yield from self._wanted(header, self.entries_of(entry, epoch, header), base, until)
-
-    def _wanted(self, header: SegmentHeader, entries: Iterable[Entry], base: Base, until: Lsn) -> Iterator[Entry]:
-        wanted = False
-        for one in entries:
-            if isinstance(one, Begin):
-                wanted = one.end <= until and not base.has(one.xid, one.end)
-            if wanted:
-                yield one
+                yield from _wanted(self.entries_of(entry, epoch, header), base, until)
 
     def entries_of(self, entry: TenantEntry, epoch: Epoch, header: SegmentHeader) -> Iterator[Entry]:
         """A tenant's entries in one segment, without those of a try that was given up."""
@@ -185,7 +183,7 @@ class Timeline:
 
     def _boxed(self, entry: TenantEntry, header: SegmentHeader) -> Iterator[tuple[bytes, str]]:
         """The entries of folded segments: the fold's manifest of the tenant says where they are."""
-        run = header.base_run
+        run = header.folded
         assert run is not None
         head = self.vault.index(self.source, run).heads.get(entry.prefix)
         if head is None or head.run != run:
@@ -269,7 +267,10 @@ class _Moves:
 
     def _given(self, prefix: str, begin: Begin, number: int | None) -> tuple[Carried, Shelf]:
         timeline, epoch, until = self._timeline, self._epoch, begin.end
-        base = next((base for base in self._bases(until) if base.covers(prefix)), self._base)
+        base = next(
+            (base for base in self._bases(until) if base.covers(prefix) and not base.has(begin.xid, begin.end)),
+            self._base,
+        )
         entry = timeline.entry(prefix, epoch, base, until)
         replay, _, shelf = timeline._replay(entry, epoch, base, until, self)
         replay.run(_until_move(timeline.entries(entry, epoch, base, until), begin, number))
@@ -281,6 +282,20 @@ class _Moves:
         for base in self._timeline.epochs.bases(self._epoch, until):
             if base.record.run <= self._base.record.run:
                 yield base
+
+
+def _wanted(entries: Iterable[Entry], base: Base, until: Lsn, *, also_had: bool = False) -> Iterator[Entry]:
+    """Those of transactions up to a position that the base lacks, or all of them."""
+    wanted = False
+    for one in entries:
+        if isinstance(one, Begin):
+            wanted = one.end <= until and (also_had or not base.has(one.xid, one.end))
+        if wanted:
+            yield one
+
+
+def _unheard(_: Entry) -> None:
+    """Nobody records it."""
 
 
 def _until_move(entries: Iterable[Entry], begin: Begin, number: int | None) -> Iterator[Entry]:
