@@ -30,11 +30,11 @@ TABLES = (
     "ALTER TABLE nothing REPLICA IDENTITY NOTHING",
     "CREATE TABLE late (id int PRIMARY KEY DEFERRABLE, account_id bigint NOT NULL REFERENCES accounts, n int)",
     'CREATE TABLE "Odd ""name" (id int PRIMARY KEY, account_id bigint NOT NULL REFERENCES accounts, n int)',
-    "CREATE TABLE computed (id int PRIMARY KEY, account_id bigint NOT NULL REFERENCES accounts, n int,"
-    " twice int GENERATED ALWAYS AS (n * 2) STORED)",
+    """CREATE TABLE computed (id int PRIMARY KEY, account_id bigint NOT NULL REFERENCES accounts, n int,
+       twice int GENERATED ALWAYS AS (n * 2) STORED)""",
     "CREATE UNLOGGED TABLE quick (id int PRIMARY KEY, account_id bigint NOT NULL, n int)",
-    "CREATE TABLE events (id int, account_id bigint NOT NULL, n int, PRIMARY KEY (account_id, id))"
-    " PARTITION BY RANGE (id)",
+    """CREATE TABLE events (id int, account_id bigint NOT NULL, n int, PRIMARY KEY (account_id, id))
+       PARTITION BY RANGE (id)""",
     "CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (100)",
     "CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM (100) TO (200)",
     "CREATE TABLE loose (id int, account_id bigint NOT NULL, n int) PARTITION BY RANGE (id)",
@@ -182,6 +182,18 @@ class Log:
     def events(self) -> list[SchemaEvent]:
         """The schema events, in their order."""
         return [parse(content) for prefix, content in map(_message, self.messages()) if prefix == PREFIX]
+
+    def events_by_transaction(self) -> dict[int, list[SchemaEvent]]:
+        """The same, by the 32-bit number of their transaction."""
+        found: dict[int, list[SchemaEvent]] = {}
+        number = 0
+        for message in self.messages():
+            if message[:1] == b"B":
+                (number,) = struct.unpack_from("!I", message, 17)
+            prefix, content = _message(message)
+            if prefix == PREFIX:
+                found.setdefault(number, []).append(parse(content))
+        return found
 
     def kinds(self) -> str:
         """The kinds of the messages in a row: I U D T for changes."""

@@ -1,4 +1,4 @@
-"""Setting following up on a real server: what is made, that the application never notices, and that it can be resumed."""
+"""Setting following up on a real server: what is made, that the application never notices, that it can be resumed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PARTIAL = {"keyless", "late", "loose_1", "coded_1"}
 
 
 def test_every_table_is_published_as_far_as_its_identity_allows(any_database: str) -> None:
-    """Leaves by their root's primary key, one by one where only a unique index holds; and a second setup has no step."""
+    """Leaves by their root's primary key, or one by one where only a unique index holds. A second setup has no step."""
     followed = database(any_database)
     plan = followed.plan()
     assert all(result.state is StepState.DONE for result in followed.carry_out(plan))
@@ -140,12 +140,12 @@ def test_tables_with_generated_columns_can_be_written(server: Server) -> None:
     with server.new_database() as url:
         followed = database(
             url,
-            "CREATE TABLE unreal (id int PRIMARY KEY, account_id bigint NOT NULL, n int,"
-            " twice int GENERATED ALWAYS AS (n * 2) VIRTUAL)",
+            """CREATE TABLE unreal (id int PRIMARY KEY, account_id bigint NOT NULL, n int,
+               twice int GENERATED ALWAYS AS (n * 2) VIRTUAL)""",
             "CREATE TABLE unreal_full (LIKE unreal INCLUDING ALL)",
             "ALTER TABLE unreal_full REPLICA IDENTITY FULL",
-            "CREATE TABLE key_made (n int, account_id bigint NOT NULL,"
-            " id int GENERATED ALWAYS AS (n * 2) STORED PRIMARY KEY)",
+            """CREATE TABLE key_made (n int, account_id bigint NOT NULL,
+               id int GENERATED ALWAYS AS (n * 2) STORED PRIMARY KEY)""",
             "CREATE TABLE full_keyless (account_id bigint NOT NULL, n int, m int GENERATED ALWAYS AS (n * 2) STORED)",
             "ALTER TABLE full_keyless REPLICA IDENTITY FULL",
         )
@@ -174,7 +174,7 @@ def test_what_is_ignored_is_not_published(any_database: str) -> None:
 
 
 def test_a_reader_in_the_way_makes_setup_give_up_that_step_and_go_on(any_database: str) -> None:
-    """Its lock is asked for a bounded time; nothing of the step is done, the others are, and the next run has the rest."""
+    """Its lock is asked for a bounded time; nothing of that step is done, the others are, the next run has the rest."""
     followed = database(any_database)
     with psycopg.connect(any_database) as reader:
         reader.execute("SELECT * FROM by_index")
@@ -230,15 +230,10 @@ def test_a_table_of_another_owner_is_left_to_those_who_may(owners: Followed) -> 
     assert all(step.lacks for step in plan.steps)
     text = script(plan, 2)
     assert "does not own it" in text
-    run(owners.url, *[line for line in _statements(text)])
+    run(owners.url, text)
     assert owners.plan("owner_a").is_empty
     assert owners.published() == WHOLE
     write(owners.url)
-
-
-def _statements(text: str) -> list[str]:
-    """The script as one simple query, as psql -1 would send it."""
-    return [text]
 
 
 def test_setup_is_refused_where_following_could_hurt_the_server(any_database: str) -> None:

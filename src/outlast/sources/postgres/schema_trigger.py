@@ -54,15 +54,21 @@ _PINNED = (
     "bytea_output = hex",
     "extra_float_digits = 3",
     "lc_monetary = 'C'",
+    "jit = off",  # it would take longer than all the rest
     "lock_timeout = '100ms'",  # the guard alters publications; nobody's DDL may wait for that
 )
 
 _MISSED = """BEGIN
         PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.json_build_object(
-            'event', 'missed', 'command', tg_tag, 'because', sqlstate)::text);
+            'event', 'missed', 'command', tg_tag, 'because', sqlstate)::text), <filler>;
     EXCEPTION WHEN OTHERS THEN
         RAISE WARNING 'outlast: a schema change (%) could not be written to the log: %', tg_tag, sqlstate;
     END;"""
+
+# A message counts as standing where its record *ends*, a row's change where its record begins. Ours come from a
+# subtransaction (the handler makes one), whose records the server merges with the others by that position: without a
+# record in between, the change that follows a message would be told before it.
+_FILLER = "pg_catalog.pg_logical_emit_message(true, 'outlast.filler', '')"
 
 
 def plain(name: str) -> str:
@@ -78,7 +84,8 @@ def shape_query(touched: str) -> str:
 
 @cache
 def _body(function: str) -> str:
-    text = plain(function.replace("schema_", "schema_trigger_")).replace("<missed>", _MISSED)
+    text = plain(function.replace("schema_", "schema_trigger_"))
+    text = text.replace("<missed>", _MISSED).replace("<filler>", _FILLER)
     return re.sub(r"<shape: ([^>]*)>", lambda match: shape_query(match[1]), text)
 
 
@@ -139,7 +146,7 @@ def plan(facts: FollowingFacts) -> tuple[tuple[Step, ...], str | None]:
         f"make the event triggers {', '.join(wanted)}: every change of a table's definition is written into the log",
         tuple(statements),
         "none on any table",
-        f"a fraction of a millisecond for each DDL command, never its failure. Without them {DEGRADED}",
+        f"a millisecond or two for each DDL command, never its failure. Without them {DEGRADED}",
         lacks,
         optional=True,
     )

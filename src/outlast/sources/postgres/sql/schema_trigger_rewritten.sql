@@ -3,7 +3,7 @@
 BEGIN
     PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.json_build_object(
                 'event', 'rewrite', 'command', tg_tag, 'because', pg_catalog.pg_event_trigger_table_rewrite_reason()::text,
-                'table', s.shape)::text)
+                'table', s.shape)::text), <filler>
        FROM (<shape: SELECT pg_catalog.pg_event_trigger_table_rewrite_oid()>) AS s;
 EXCEPTION WHEN OTHERS THEN
     <missed>

@@ -19,5 +19,5 @@ SELECT s.plugin::text,
        pg_catalog.current_database()::text
   FROM pg_catalog.pg_replication_slots AS s,
        (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-                    ELSE pg_catalog.pg_current_wal_lsn() END) AS n (written)
+                    ELSE pg_catalog.pg_current_wal_insert_lsn() END) AS n (written)
  WHERE s.slot_name =
