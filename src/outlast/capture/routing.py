@@ -2,8 +2,8 @@
 
 Rules, in the order of the questions asked: an old tuple that tells the owner is believed; else the route map knows the
 row; a row it does not know is a *doubt*, told to the sink and never passed over. Children follow their parents by the
-map itself. What emits nothing for the rows that it concerns (a parent that moves, one that arrives after its children)
-is written as a move, which the reader carries out on the subtree. TRUNCATE is one entry for all tenants.
+map itself; that they moved with one is written as its move, which the reader carries out on all that hangs on it.
+TRUNCATE is one entry for all tenants.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from outlast.capture.route_map import (
     plain,
 )
 from outlast.capture.route_plan import RoutePlan
-from outlast.capture.ways import Target, Way, id_of, way_of
+from outlast.capture.ways import Way, id_of, way_of
 from outlast.core.change import (
     OP_DELETE,
     OP_INSERT,
@@ -41,6 +41,7 @@ from outlast.core.entries import LoggedTable
 from outlast.core.table import TableName
 
 _NO_ID = bytes(16)
+_DEPTH_MAX = 32
 _LOOK_AHEAD = 2000
 
 
@@ -88,6 +89,9 @@ class Router:
         self._sink = sink
         self._ways: dict[int, tuple[Relation, Way | None]] = {}
         self._truncated: list[Relation] = []
+        self._block: tuple[Mapping[int, Relation], Sequence[Change]] = ({}, ())
+        self._place = 0
+        self._coming: dict[bytes, Route] | None = None
 
     def route(self, relations: Mapping[int, Relation], changes: Sequence[Change]) -> None:
         """Route some changes of the current transaction."""
@@ -95,7 +99,9 @@ class Router:
         if len(changes) > 1:
             self._look_ahead(relations, changes, 0)
         ahead = _LOOK_AHEAD
+        self._block, self._coming = (relations, changes), None
         for index, change in enumerate(changes):
+            self._place = index
             operation, oid, old, new = change
             relation = relations[oid]
             known = ways.get(id(relation))
@@ -130,8 +136,7 @@ class Router:
     def tenant_of(self, relation: Relation, change: Change) -> int | None:
         """Whose row a change of a transaction that is not committed would touch, as far as the map knows now."""
         _, _, old, new = change
-        known = self._ways.get(id(relation))
-        way = self._way(relation) if known is None else known[1]
+        way = self._way_of(relation)
         if way is None:
             return None
         if way.shared:
@@ -149,9 +154,12 @@ class Router:
 
     def table_of(self, relation: Relation) -> TableName | None:
         """The root table of a relation that is followed."""
-        known = self._ways.get(id(relation))
-        way = self._way(relation) if known is None else known[1]
+        way = self._way_of(relation)
         return None if way is None else way.logged.name
+
+    def _way_of(self, relation: Relation) -> Way | None:
+        known = self._ways.get(id(relation))
+        return self._way(relation) if known is None else known[1]
 
     def _way(self, relation: Relation) -> Way | None:
         root = self._leaves.root_of(relation)
@@ -180,7 +188,7 @@ class Router:
         self._keep(way, way.row(new, 0), route, ids)
         for target, id_ in zip(way.targets, ids, strict=True):
             if id_ is not None:
-                self._arrive(way, target, id_, tenant, new)
+                self._arrive(way, id_, tenant)
                 if not target.is_row:
                     self._map.put(id_, route)
         if way.label is not None:
@@ -196,7 +204,7 @@ class Router:
             if after is None:
                 return
             before = after
-        from_tenant = self._map.tenant_of(before)
+        from_tenant = self._tenant(before)
         to_tenant = from_tenant if before == after else self._tenant(after)
         if from_tenant == to_tenant:
             self._sink.change(from_tenant, OP_UPDATE, way.logged, old, new)
@@ -214,20 +222,24 @@ class Router:
         if route is None:
             self._unknown(way, "a DELETE of a row that is not known here")
             return
-        tenant = self._map.tenant_of(route)
-        self._sink.change(tenant, OP_DELETE, way.logged, old, None)
+        tenant = self._tenant(route)
+        ids = self._target_ids(way, old, 1, listed)
+        if tenant != ORPHAN_NUMBER and any(not target.lasting for target in way.targets):
+            # Nothing on the server takes care of what points at it: that goes where nobody's rows are, and with it the
+            # row, to be deleted there.
+            self._sink.move(tenant, ORPHAN_NUMBER, way.logged, self._key(way, old, old[1:]), _unchanged(old))
+            self._sink.change(ORPHAN_NUMBER, OP_DELETE, way.logged, old, None)
+        else:
+            self._sink.change(tenant, OP_DELETE, way.logged, old, None)
         if way.row_space is not None and not any(target.is_row for target in way.targets):
             id_ = id_of(way.row_space, way.row(old, 1))
             if id_ is not None:
                 self._map.remove(id_)
-        for target, id_ in zip(way.targets, self._target_ids(way, old, 1, listed), strict=True):
-            if id_ is None:
-                continue
-            self._map.remove(id_, leads=route)
-            if not target.lasting and tenant != ORPHAN_NUMBER:
-                # Nothing on the server takes care of what pointed at it: that is nobody's now.
-                self._sink.move(tenant, ORPHAN_NUMBER, way.logged, self._key(way, old, old[1:]), b"")
-                self._map.await_parent(id_)
+        for target, id_ in zip(way.targets, ids, strict=True):
+            if id_ is not None:
+                self._map.remove(id_, leads=route)
+                if not target.lasting:
+                    self._map.await_parent(id_)
 
     # Routes ------------------------------------------------------------------------------------------------------
 
@@ -243,13 +255,39 @@ class Router:
         return id_of(way.parent, values, way.parent_canonical)
 
     def _tenant(self, route: Route) -> int:
-        """The tenant of a row that now has this route. A parent that is not there yet is waited for."""
+        """The tenant at the end of a route, at this place of the transaction.
+
+        A parent may come later in it (deferred keys): then it is looked for in what is left of the block.
+        """
         tenant = self._map.tenant_of(route)
-        if tenant == ORPHAN_NUMBER and isinstance(route, bytes):
+        if tenant != ORPHAN_NUMBER or isinstance(route, int):
+            return tenant
+        known = self._map
+        for _ in range(_DEPTH_MAX):
             parent = route[:16]
-            if self._map.get(parent) is None and self._map.gone(parent) is None:
-                self._map.await_parent(parent)
+            route = known.get(parent) or known.gone(parent) or self._later().get(parent, ORPHAN_NUMBER)
+            if isinstance(route, int):
+                break
+        tenant = known.tenant_of(route)
+        if tenant == ORPHAN_NUMBER:
+            known.await_parent(parent)
         return tenant
+
+    def _later(self) -> Mapping[bytes, Route]:
+        """Routes of rows that others can point at and that the rest of the block writes."""
+        if self._coming is None:
+            self._coming = {}
+            relations, changes = self._block
+            for _, oid, _, new in changes[self._place :]:
+                way = self._way_of(relations[oid])
+                if new is None or way is None or not way.targets:
+                    continue
+                route = self._owner(way, way.owner(new, 0))
+                for target in way.targets:
+                    id_ = target.id_of(target.take(new, 0))
+                    if id_ is not None and route is not None:
+                        self._coming.setdefault(id_, route)
+        return self._coming
 
     def _route_before(self, way: Way, old: bytes | None, new: bytes | None) -> tuple[Route | None, Sequence[bytes]]:
         """The route that a row had, and its other ids that no tuple tells."""
@@ -312,11 +350,12 @@ class Router:
             if next_ is not None and not target.is_row and (id_ != next_ or before != after):
                 self._map.put(next_, after)
             if next_ is not None and id_ != next_:
-                self._arrive(way, target, next_, self._map.tenant_of(after), new)
+                self._arrive(way, next_, self._tenant(after))
         self._keep(way, row, after, now)
 
-    def _arrive(self, way: Way, target: Target, id_: bytes, tenant: int, new: bytes) -> None:
-        """A row is there now that others may have pointed at before it was: they come to its tenant."""
+    def _arrive(self, way: Way, id_: bytes, tenant: int) -> None:
+        """A row is there now that others may have pointed at before it was. Then those are this tenant's from now on,
+        and no change says so: their tables are read again."""
         origin = None
         if self._map.is_awaited(id_):
             origin = ORPHAN_NUMBER
@@ -324,7 +363,15 @@ class Router:
         elif (gone := self._map.gone(id_)) is not None:
             origin = self._map.tenant_of(gone)
         if origin is not None and origin != tenant:
-            self._sink.move(origin, tenant, way.logged, self._key(way, None, new), b"")
+            for table in self._below(way.logged.name):
+                self._sink.doubt(table, f"rows of it came to another tenant with a row of {way.root} that replaced one")
+
+    def _below(self, table: TableName) -> list[TableName]:
+        """The tables whose rows find their tenant through this one's, directly or not."""
+        found = [table]
+        for parent in found:
+            found += [child for child, _, to, _ in self._plan.edges.edges if to == parent and child not in found]
+        return found[1:]
 
     # The rest ----------------------------------------------------------------------------------------------------
 
@@ -374,8 +421,7 @@ class Router:
         wanted: list[bytes] = []
         known = self._map.known
         for operation, oid, old, new in changes[start : start + _LOOK_AHEAD]:
-            found = self._ways.get(id(relations[oid]))
-            way = self._way(relations[oid]) if found is None else found[1]
+            way = self._way_of(relations[oid])
             if way is None or way.shared or operation == OP_TRUNCATE:
                 continue
             if operation != OP_INSERT and way.row_space is not None:
@@ -388,6 +434,11 @@ class Router:
                     wanted.append(id_)
         if wanted:
             self._map.fetch(wanted)
+
+
+def _unchanged(old: bytes) -> bytes:
+    """A new tuple of which no value was sent."""
+    return old[1:3] + b"u" * int.from_bytes(old[1:3], "big")
 
 
 def _unsent(values: Sequence[Field]) -> bool:

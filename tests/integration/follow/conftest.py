@@ -1,6 +1,6 @@
 """A followed database: setup, slot and publications made as `follow --setup` makes them, and a follower in a thread.
 
-    followed       a factory: followed(url, ddl, tables=…, …) -> Followed
+followed       a factory: followed(url, ddl, tables=…, …) -> Followed
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import pytest
 from outlast.capture.backup import Place
 from outlast.capture.follow import Follower, FollowOptions, FollowResult
 from outlast.capture.guarding import Guard
+from outlast.core.errors import OutlastError
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.following import FollowingSettings
 from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.session import Target, connect
 from outlast.sources.postgres.setup import set_up
+from outlast.sources.postgres.slot import drop_slot
 from outlast.state.local import LocalState
 from outlast.vault.header import create_vault
 from outlast.vault.keys import Identity, WriterKeys, generate_identity
@@ -68,9 +70,9 @@ class Followed:
             return connection.execute(statement.encode()).fetchall()
 
     def copy(self, query: str) -> list[bytes]:
-        with connect(Target(self.url), role="test") as connection:
-            with connection.cursor().copy(f"COPY ({query}) TO STDOUT".encode()) as copy:
-                return b"".join(bytes(part) for part in copy).splitlines()
+        statement = f"COPY ({query}) TO STDOUT".encode()
+        with connect(Target(self.url), role="test") as connection, connection.cursor().copy(statement) as copy:
+            return b"".join(bytes(part) for part in copy).splitlines()
 
     @property
     def following(self) -> FollowingSettings:
@@ -203,7 +205,5 @@ def followed(tmp_path: Path) -> Iterator[Factory]:
         for state in one.states:
             with suppress(Exception):
                 state.close()
-        with suppress(psycopg.Error):
-            one.execute(
-                f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{one.names.slot}'"
-            )
+        with suppress(OutlastError):
+            drop_slot(Target(one.url), one.names.slot)
