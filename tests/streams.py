@@ -102,12 +102,20 @@ class Follower:
             for one in self.assembler.feed(events):
                 if isinstance(one, LogicalMessage):
                     self.loose.append(one)
-                elif one.messages and one.messages[0].content == mark.encode():
+                elif one.messages and one.messages[0].prefix == "outlast.mark":
                     one.discard()
-                    done = True
+                    done = done or one.messages[0].content == mark.encode()  # else one that came before, again
                 else:
                     seen.append(self.read(one))
         return seen
+
+    def live(self) -> None:
+        """Read and confirm until the stream ends, with its error."""
+        while True:
+            for one in self.assembler.feed(self.stream.receive(WAIT_S)):
+                if isinstance(one, Transaction):
+                    self.read(one)
+            self.stream.confirm(self.position)
 
     def read(self, transaction: Transaction) -> Seen:
         changes, raw = [], []

@@ -79,12 +79,14 @@ class ChangeStream:
         self._received = self._confirmed = start.value
         self._status_due = False
         self._ended: OutlastError | None = None
+        self._warning: str | None = None
         self._connection = open_walsender(target, role="follow")
         try:
             self.identity, next_xid = self._prepare(start, identity, publications, work_mem_kb)
             types = TypeNames(target)
             types.learn(self._connection)
             self._decoder = Decoder(types, next_xid)
+            self._connection.add_notice_handler(self._on_notice)
             self._begin(publications, start)
         except psycopg.Error as error:
             self._connection.close()
@@ -160,6 +162,9 @@ class ChangeStream:
                     raise self._ended
                 self._drain()
                 events = self._decoder.take()
+                if self._warning is not None:
+                    self._ended = _publication_missing(self._where, self._warning)
+                    continue  # what came with the warning is not given: its positions lie behind what was skipped
                 if events:
                     self._note(events)
                 now = time.monotonic()
@@ -202,6 +207,11 @@ class ChangeStream:
                     fresh = True
         except psycopg.Error as error:
             self._ended = _explain_lost(error, self.slot, self._where)
+
+    def _on_notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        # PostgreSQL 18 passes over the changes of a publication that is missing, and only warns.
+        if diagnostic.sqlstate == "55000":
+            self._warning = diagnostic.message_primary or "a publication was skipped"
 
     def _end_of_stream(self) -> OutlastError:
         """The server ended the copy: with an error, or because it shuts down."""
@@ -323,12 +333,7 @@ def _explain_lost(error: psycopg.Error, slot: str, where: str) -> OutlastError:
     """Why a running stream ended."""
     state = error.sqlstate
     if state == "42704":
-        return SourceError(
-            f"cannot follow {where}: a publication did not exist at this place of the log, or was dropped "
-            f"({error.diag.message_primary})",
-            hint="A slot that is older than its publication can never be read. " + _REBASE,
-            code="publication-missing",
-        )
+        return _publication_missing(where, str(error.diag.message_primary))
     if state in ("58P01", "55000"):
         return SlotLostError(
             f"cannot follow {where}: the replication slot {slot} is lost: {error.diag.message_primary}", hint=_REBASE
@@ -337,6 +342,14 @@ def _explain_lost(error: psycopg.Error, slot: str, where: str) -> OutlastError:
         said = error.diag.message_primary if state else str(error).strip().partition("\n")[0]
         return _lost(where, said or "the connection is gone")
     return explain(error, f"follow {where}")
+
+
+def _publication_missing(where: str, said: str) -> SourceError:
+    return SourceError(
+        f"cannot follow {where}: a publication did not exist at this place of the log ({said})",
+        hint="It was dropped, or made after the slot: its changes are missing here for ever. " + _REBASE,
+        code="publication-missing",
+    )
 
 
 def _lost(where: str, why: str) -> TransientError:
