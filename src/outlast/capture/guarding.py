@@ -13,12 +13,14 @@ from typing import Protocol
 from outlast.capture.frames import Did
 from outlast.capture.numbering import Numbering
 from outlast.capture.routing import Router
+from outlast.capture.sizes import Sizes
 from outlast.capture.tripwire import Fact
 from outlast.core.change import OP_DELETE, OP_INSERT, OP_TRUNCATE, OP_UPDATE, Change, Relation
 from outlast.core.effect import Operation
 from outlast.core.moment import Lsn
 from outlast.core.soft_delete import SoftDeleteMarkers
-from outlast.core.tenant import ALL
+from outlast.core.table import TableName
+from outlast.core.tenant import ALL, RESERVED, TenantKey
 from outlast.sources.postgres.transactions import Transaction
 
 _LOSSES = frozenset({Operation.HARD_DELETE, Operation.SOFT_DELETE, Operation.TRUNCATE})
@@ -27,17 +29,18 @@ _LOSSES = frozenset({Operation.HARD_DELETE, Operation.SOFT_DELETE, Operation.TRU
 class Listener(Protocol):
     """Who judges (sentry.py). Every call returns at once and raises nothing."""
 
-    tombstone: str | None
+    @property
+    def tombstone(self) -> str | None: ...
 
     def observe(self, facts: Sequence[Fact], *, lag_s: float = 0.0) -> None: ...
 
-    def committed(self, xid: int, time: datetime, commit: Lsn) -> None: ...
+    def committed(self, xid: int, at: datetime, commit: Lsn) -> None: ...
 
     def aborted(self, xid: int) -> None: ...
 
     def withdraw(self, facts: Sequence[Fact]) -> None: ...
 
-    def dropped(self, table: str, xid: int, time: datetime | None) -> None: ...
+    def dropped(self, table: str, xid: int, at: datetime | None, *, lag_s: float = 0.0) -> None: ...
 
     def tick(self) -> None: ...
 
@@ -45,8 +48,10 @@ class Listener(Protocol):
 class Guard:
     """A transactions.Observer, and the way from routed changes to facts. Without a listener it does nothing."""
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, sizes: Sizes | None = None) -> None:
         self.listener = listener
+        self.lag_s = 0.0  # how far behind the server the stream is read
+        self._sizes = sizes
         self._router: Router | None = None
         self._numbers: Numbering | None = None
         self._told: dict[int, dict[int, list[Fact]]] = {}
@@ -55,25 +60,48 @@ class Guard:
         """Ask these whose a row is."""
         self._router, self._numbers = router, numbers
 
-    def saw(self, transaction: Transaction, did: Sequence[Did], lag_s: float = 0.0) -> None:
-        """A transaction was routed."""
+    def label(self, tenant: TenantKey) -> str | None:
+        """What people call a tenant of which a fact was told."""
+        if self._numbers is None or tenant in RESERVED:
+            return None
+        return self._numbers.of(self._numbers.number_of(tenant.encode("utf-8", "surrogateescape"))).tenant.label
+
+    def at(self, transaction: Transaction, server_time: datetime | None) -> None:
+        """The stream has come to this transaction; both times are the server's."""
+        if server_time is not None:
+            self.lag_s = max(0.0, (server_time - transaction.time).total_seconds())
+
+    def label_of(self, tenant: TenantKey) -> str | None:
+        """The label under which a tenant is known here."""
+        return None if self._numbers is None else self._numbers.label_of(tenant)
+
+    def saw(self, transaction: Transaction, did: Sequence[Did]) -> None:
+        """A transaction was routed, or (nothing done) is in the vault already."""
         listener = self.listener
         if listener is None:
             return
-        if transaction.streamed and self._told.pop(transaction.xid, None) is not None:
+        if self._sizes is not None:
+            for one in did:
+                if one.operation is Operation.INSERT and one.tenant >= 0:
+                    self._sizes.inserted(self._key(one.tenant), one.table, one.rows)
+        told = transaction.streamed and self._told.pop(transaction.xid, None) is not None
+        if told:
             listener.committed(transaction.xid, transaction.time, transaction.commit)
-            return
         facts = [
             self._fact(transaction.xid, one.tenant, one.table, one.operation, one.rows, transaction)
             for one in did
-            if one.operation in _LOSSES or (one.operation is Operation.INSERT and one.table == listener.tombstone)
+            if (one.operation in _LOSSES and not told)
+            or one.operation is Operation.TRUNCATE  # of a partitioned table: only now it is known to be the whole of it
+            or (one.operation is Operation.INSERT and one.table == listener.tombstone and not told)
         ]
         if facts:
-            listener.observe(facts, lag_s=lag_s)
+            listener.observe(facts, lag_s=self.lag_s)
 
-    def dropped(self, table: str, transaction: Transaction) -> None:
+    def dropped(self, table: TableName, transaction: Transaction | None = None) -> None:
+        """A followed table is gone: by a transaction, or (none is known) as a look at the catalog shows."""
         if self.listener is not None:
-            self.listener.dropped(table, transaction.xid, transaction.time)
+            xid, time = (0, None) if transaction is None else (transaction.xid, transaction.time)
+            self.listener.dropped(str(table), xid, time, lag_s=self.lag_s)
 
     def tick(self) -> None:
         if self.listener is not None:
@@ -98,7 +126,7 @@ class Guard:
         facts = [self._fact(xid, *place, rows, None) for place, rows in counts.items()]
         if facts:
             self._told.setdefault(xid, {}).setdefault(subxid, []).extend(facts)
-            listener.observe(facts)
+            listener.observe(facts, lag_s=self.lag_s)
 
     def aborted(self, xid: int, subxid: int | None) -> None:
         listener = self.listener
@@ -118,7 +146,7 @@ class Guard:
         if operation == OP_DELETE:
             return Operation.HARD_DELETE
         if operation == OP_TRUNCATE:
-            return Operation.TRUNCATE
+            return Operation.TRUNCATE if str(relation.name) == table else None
         if operation == OP_UPDATE and new is not None:
             markers = SoftDeleteMarkers.of(relation)
             return Operation.SOFT_DELETE if markers is not None and markers.marks(old, new) else None
@@ -134,8 +162,11 @@ class Guard:
         rows: int,
         transaction: Transaction | None,
     ) -> Fact:
-        assert self._numbers is not None
-        key = ALL if tenant < 0 else self._numbers.of(tenant).tenant.key
+        key = self._key(tenant)
         if transaction is None:
             return Fact(xid, None, None, True, key, table, operation, rows)
         return Fact(xid, transaction.time, transaction.commit, False, key, table, operation, rows)
+
+    def _key(self, tenant: int) -> TenantKey:
+        assert self._numbers is not None
+        return ALL if tenant < 0 else self._numbers.of(tenant).tenant.key

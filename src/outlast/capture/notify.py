@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from outlast.capture.incident import COMMITTED, IN_PROGRESS, Deed, Incident
 from outlast.core.errors import OutlastError, UsageError
+from outlast.core.tenant import Tenant, TenantKey
 
 if TYPE_CHECKING:
     from outlast.sources.postgres.halt import Halted, SessionSeen
@@ -127,10 +128,17 @@ def compose(source: str, incident: Incident, halting: Halting, thresholds: Mappi
         f"Halt: {_halt(halting)}.",
         *_next(incident, halting),
     ]
-    title = f"Outlast: {_tenants(incident)} of {source} {'is' if incident.tenants == 1 else 'are'} losing data"
-    if not incident.tenants:
-        title = f"Outlast: {', '.join(sorted(incident.tables)) or 'data'} of {source} is being lost"
-    return Message(title, "\n".join(lines))
+    return Message(_title(source, incident), "\n".join(lines))
+
+
+def _title(source: str, incident: Incident) -> str:
+    if incident.tenants:
+        return (
+            f"Outlast: {_tenants(incident.tenants)} of {source} {'is' if incident.tenants == 1 else 'are'} losing data"
+        )
+    if incident.spared:
+        return f"Outlast: {source} was about to lose {_tenants(len(incident.spared))}; it was rolled back"
+    return f"Outlast: {', '.join(sorted(incident.tables)) or 'data'} of {source} is being lost"
 
 
 _WORDS = {
@@ -156,16 +164,23 @@ def _what(incident: Incident, thresholds: Mapping[str, int]) -> list[str]:
     return told
 
 
-def _tenants(incident: Incident) -> str:
-    return "1 tenant" if incident.tenants == 1 else f"{incident.tenants:,} tenants"
+def _tenants(number: int) -> str:
+    return "1 tenant" if number == 1 else f"{number:,} tenants"
 
 
 def _who(incident: Incident) -> str:
-    if not incident.lost:
-        return "no tenant by name: how many rows are gone is not known"
-    named = [f"{tenant} {rows:,} rows" for tenant, rows in list(incident.largest())[:TENANTS_TOLD_MAX]]
-    more = f" and {incident.tenants - len(named):,} more" if incident.tenants > len(named) else ""
-    return f"{', '.join(named)}{more}; {incident.rows:,} rows of {_tenants(incident)} so far"
+    parts = []
+    if incident.lost:
+        parts += [_named(incident, incident.lost), f"{incident.rows:,} rows of {_tenants(incident.tenants)} so far"]
+    if incident.spared:
+        parts += [f"rolled back, so nothing is lost of: {_named(incident, incident.spared)}"]
+    return "; ".join(parts) or "every tenant that had rows there; how many is not known"
+
+
+def _named(incident: Incident, rows: Mapping[TenantKey, int]) -> str:
+    largest = sorted(rows.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{Tenant(key, incident.labels.get(key))} {number:,} rows" for key, number in largest[:TENANTS_TOLD_MAX]]
+    return ", ".join(named) + (f" and {len(rows) - len(named):,} more" if len(rows) > len(named) else "")
 
 
 def _time(moment: datetime) -> str:

@@ -63,20 +63,21 @@ class SchemaWatch:
             self._judge(change)
         return list(changes)
 
-    def looked(self, tables: Tables) -> None:
-        """A look at the catalog, once a minute: all that there is where no event trigger tells."""
+    def looked(self, tables: Tables) -> list[TableName]:
+        """A look at the catalog, once a minute: all that there is where no event trigger tells. Gives what is gone."""
         if not schema_trigger.missing(tables.facts.events) and tables.facts.server.event_triggers:
-            return
+            return []
         known, now = self._shapes.known, tables.shapes.known
         for oid, shape in now.items():
             if oid in known and known[oid] != shape:
                 self._doubt(shape.name, "its definition changed")
             elif oid not in known:
                 self._doubt(shape.name, _WORDS[ChangeKind.CREATED])
-        for oid, shape in known.items():
-            if oid not in now:
-                self._doubt(shape.name, _WORDS[ChangeKind.DROPPED])
+        dropped = [shape.name for oid, shape in known.items() if oid not in now]
+        for name in dropped:
+            self._doubt(name, _WORDS[ChangeKind.DROPPED])
         self._shapes = tables.shapes
+        return dropped
 
     def met(self, relation: Relation, root: TableName) -> None:
         """The stream described a relation: are these the columns that are known of it?"""

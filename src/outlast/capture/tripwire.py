@@ -271,8 +271,9 @@ class Tripwire:
             self.incident.spare(tenant, rows)
 
     def _suspect(self, tenant: TenantKey, lost: int, lost_now: int) -> None:
+        least = min(self.rules.share or 1, self.rules.losing_share)
         total = self._totals.get(tenant)
-        if total is None:
+        if total is None or lost >= least * total:  # asked again before it decides: rows may have come since
             known = [self._sizes(tenant, table) for table in self.rules.owned - self.rules.quiet]
             total = self._totals[tenant] = sum(rows for rows in known if rows is not None)
         if not total:
