@@ -44,7 +44,10 @@ def check(
     invocation = Invocation.of(context)
     with invocation.session("check", source) as session:
         catalog = invocation.catalog(session, source)
-        notices = (*check_server(session, catalog), *_of_vault(invocation))
+        notices = (
+            *check_server(session, catalog, following=invocation.following(source)),
+            *_of_vault(invocation),
+        )
     errors = [notice for notice in notices if notice.level == "error"]
     problem = None
     if errors:

@@ -10,6 +10,7 @@ from outlast.sources.postgres.ownership import propose
 from outlast.sources.postgres.schema import Notice
 from outlast.sources.postgres.session import Target, connect
 from tests.integration.postgres.conftest import look, run
+from tests.integration.postgres.followed import database
 
 SCHEMA = (
     "CREATE TABLE accounts (id bigint PRIMARY KEY)",
@@ -115,3 +116,18 @@ def test_another_encoding_is_said(server_database_latin1: str, server_database_a
         run(url, *SCHEMA)
     assert "encoding" not in found(server_database_latin1)
     assert found(server_database_ascii)["encoding"].level == "warning"
+
+
+def test_what_following_would_not_keep_is_said_before_it_is_set_up(any_database: str) -> None:
+    """As information: nobody has to follow. Once it is set up, it is a warning that it is weaker than it could be."""
+    followed = database(any_database)
+    notices = found(any_database)
+    assert (notices["not-set-up"].level, notices["not-followed"].level) == ("info", "info")
+    assert notices["not-set-up"].promise == "follow"
+    assert "asynchronous-commit" in notices
+    followed.set_up()
+    run(any_database, "ALTER PUBLICATION outlast_main DROP TABLE items")
+    notices = found(any_database)
+    assert "not-set-up" not in notices
+    assert "public.items" in notices["unpublished"].message
+    assert {notices[code].level for code in ("unpublished", "not-followed", "slot-missing")} == {"warning"}

@@ -10,9 +10,12 @@ import pytest
 from outlast.core.table import TableName
 from outlast.sources.postgres.check import check, unreadable
 from outlast.sources.postgres.dump import dump_schema
+from outlast.sources.postgres.following import FollowingSettings
+from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.grants import ROLES, print_grants
 from outlast.sources.postgres.ownership import propose
-from outlast.sources.postgres.session import Target
+from outlast.sources.postgres.session import Target, connect
+from outlast.sources.postgres.setup import verify
 from tests.integration.postgres.conftest import look, run
 
 SCHEMA = (
@@ -131,11 +134,19 @@ def test_the_restores_role_writes_what_is_owned_and_only_locks_what_is_shared(gr
 
 
 def test_the_followers_role_reads_and_may_replicate(granted: str) -> None:
-    """It opens a replication connection, and writes nothing."""
-    assert all(may(granted, "outlast_follow", *READ))
+    """It makes a slot, reads what a baseline and each flush need, sees how following is set up, and writes nothing."""
+    assert all(may(granted, "outlast_follow", *READ, "SELECT last_value FROM app.accounts_id_seq"))
+    url = as_role(granted, "outlast_follow")
+    catalog = look(url, "app.accounts", propose(look(granted, "app.accounts")) | {"app.private": "ignored"})
+    with connect(Target(url), role="follow") as session:
+        notices = verify(session, catalog, FollowingSettings("main", Names.of("main")))
+    assert "publication-missing" in {notice.code for notice in notices}
+    assert dump_schema(Target(url), None, [TableName("app", "private")])["pre-data"]
     assert not any(may(granted, "outlast_follow", *WRITES, "DELETE FROM app.accounts"))
     with psycopg.connect(as_role(granted, "outlast_follow"), replication="database", autocommit=True) as connection:
         assert connection.execute("IDENTIFY_SYSTEM").fetchone()
+        made = connection.execute("CREATE_REPLICATION_SLOT grants_test TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')")
+        assert made.fetchone()
 
 
 def test_the_halting_role_shuts_out_whom_it_may_and_nobody_else(granted: str) -> None:

@@ -17,6 +17,9 @@ import psycopg
 from outlast.core.errors import OutlastError
 from outlast.core.table import OwnershipKind, Table, TableName
 from outlast.sources.postgres.agreement import CHECK_LIMIT_S, Asker, of_agreement
+from outlast.sources.postgres.following import FollowingSettings
+from outlast.sources.postgres.following_facts import Names
+from outlast.sources.postgres.following_health import of_following
 from outlast.sources.postgres.pooling import is_pooled
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.server import find_program
@@ -46,10 +49,11 @@ def check(
     programs: Path | None = None,
     clock: Callable[[], float] = time.time,
     limit_s: float = CHECK_LIMIT_S,
+    following: FollowingSettings | None = None,
 ) -> tuple[Notice, ...]:
     """Every notice for this database and role, the catalog's own included, errors first. `clock` gives seconds since
-    1970; `programs` is a folder with pg_dump; `limit_s` is for comparing the paths of rows, which alone reads tables.
-    Raises SourceError where the catalog cannot be read."""
+    1970; `programs` is a folder with pg_dump; `limit_s` is for comparing the paths of rows, which alone reads tables;
+    `following` is what outlast.toml says of following this source. Raises SourceError where nothing can be read."""
     try:
         found = [
             *catalog.notices,
@@ -57,6 +61,7 @@ def check(
             *_of_server(connection, clock),
             *_of_dump(connection, programs),
             *of_agreement(Asker(connection, limit_s), catalog),
+            *of_following(connection, catalog, following or FollowingSettings("main", Names.of("main"))),
         ]
     except psycopg.Error as error:
         raise explain(error, "check the server") from error
@@ -189,7 +194,7 @@ def _of_server(connection: Session, clock: Callable[[], float]) -> Iterator[Noti
     before = clock()
     row = _ask(connection, "check_server")[0]
     after = clock()
-    wal_level, slot_limit, fsync, full_page_writes, checksums, snapshot_limit, *rest = row
+    fsync, full_page_writes, checksums, snapshot_limit, *rest = row
     in_recovery, feedback, may_replicate, may_temp, superuser, _, server_clock, role = rest
     if fsync == "off" or full_page_writes == "off":
         yield Notice(
@@ -240,7 +245,6 @@ def _of_server(connection: Session, clock: Callable[[], float]) -> Iterator[Noti
             "`outlast init --print-grants` prints a role a job.",
         )
     yield from _of_restore(may_replicate=may_replicate, may_temp=may_temp)
-    yield from _of_follow(wal_level, slot_limit)
     if is_pooled(connection):
         yield Notice(
             "warning",
@@ -268,25 +272,6 @@ def _of_restore(*, may_replicate: bool, may_temp: bool) -> Iterator[Notice]:
             "what they change is measured and may refuse it",
             "GRANT SET ON PARAMETER session_replication_role TO the role that restores, where the server allows it.",
             promise="restore",
-        )
-
-
-def _of_follow(wal_level: str, slot_limit: str) -> Iterator[Notice]:
-    if wal_level != "logical":
-        yield Notice(
-            "info",
-            "wal-level",
-            f"wal_level is {wal_level}: `follow` needs logical. Backups do not",
-            "ALTER SYSTEM SET wal_level = logical, and restart.",
-            promise="follow",
-        )
-    if slot_limit == "-1":
-        yield Notice(
-            "info",
-            "slot-limit",
-            "max_slot_wal_keep_size is not set: a slot that nobody reads would fill the disk, so `follow` is refused",
-            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB', or what the disk can spare.",
-            promise="follow",
         )
 
 

@@ -67,6 +67,7 @@ class ServerFacts:
     senders_max: int
     senders: int
     fsync: str
+    synchronous_commit: str
     event_triggers: bool
     role: str
     superuser: bool

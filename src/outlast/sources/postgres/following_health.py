@@ -8,7 +8,9 @@ promise that is weaker than it could be.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from outlast.core.table import Table
 from outlast.sources.postgres import publication, schema_trigger
 from outlast.sources.postgres.following import FollowingSettings, unprotected
 from outlast.sources.postgres.following_facts import FollowingFacts, Member, read_following
@@ -23,8 +25,7 @@ _AGAIN = "Run: outlast follow --setup --execute"
 def verify(session: Session, catalog: Catalog, settings: FollowingSettings) -> tuple[Notice, ...]:
     """What is not as it should be, errors first; for a source that is followed. Raises SourceError."""
     facts = read_following(session, catalog, settings.names)
-    tables = (*catalog.owned, *catalog.shared)
-    membership = publication.wanted(facts, tables, settings.wishes, settings.names)
+    membership = publication.wanted(facts, _tables(catalog), settings.wishes, settings.names)
     found = [
         *_of_publications(facts, settings),
         *_of_tables(facts, settings, membership),
@@ -35,6 +36,42 @@ def verify(session: Session, catalog: Catalog, settings: FollowingSettings) -> t
     ]
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(found, key=lambda notice: order[notice.level]))
+
+
+def _tables(catalog: Catalog) -> tuple[Table, ...]:
+    return (*catalog.owned, *catalog.shared)
+
+
+def of_following(session: Session, catalog: Catalog, settings: FollowingSettings) -> tuple[Notice, ...]:
+    """The same for `check`, where nothing of it stops a backup, and where a source may not be followed at all."""
+    facts = read_following(session, catalog, settings.names)
+    if is_set_up(facts, settings):
+        found = list(verify(session, catalog, settings))
+        level = {"error": "warning"}
+    else:
+        membership = publication.wanted(facts, _tables(catalog), settings.wishes, settings.names)
+        found = [_NOT_SET_UP, *_of_server(facts, settings), *_of_unprotected(facts, membership)]
+        level = {"error": "info", "warning": "info"}
+    if facts.server.synchronous_commit == "off":
+        found.append(_ASYNCHRONOUS)
+    return tuple(replace(notice, level=level.get(notice.level, notice.level)) for notice in found)
+
+
+_NOT_SET_UP = Notice(
+    "info",
+    "not-set-up",
+    "this source is not followed: what is written between two backups is not protected",
+    "See what following needs here, and what it would not keep: outlast follow --setup",
+    promise="follow",
+)
+_ASYNCHRONOUS = Notice(
+    "info",
+    "asynchronous-commit",
+    "synchronous_commit is off: a crash loses commits that were reported as done, and following sees a commit only "
+    "when it is on disk, up to three times wal_writer_delay later",
+    None,
+    promise="follow",
+)
 
 
 def is_set_up(facts: FollowingFacts, settings: FollowingSettings) -> bool:

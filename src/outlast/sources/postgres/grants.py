@@ -83,16 +83,24 @@ def _row_security(tables: Iterable[Table], role: str) -> str:
     )
 
 
-def _backup(catalog: Catalog) -> str:
+def _reading(catalog: Catalog, role: str) -> list[str]:
+    """What reads everything and writes nothing: tables, sequences, and the partitions for pg_dump."""
     tables = _protected(catalog)
     sequences = _sequences(catalog)
-    lines = ["-- Back up: reads every table that is owned or shared, and writes nothing.", *_role(BACKUP, catalog)]
-    lines += [f"ALTER ROLE {BACKUP} SET default_transaction_read_only = on;"]
-    lines += _schemas([*(table.name for table in tables), *sequences], BACKUP)
-    lines += _on_tables("SELECT", tables, BACKUP)
-    lines += [f"GRANT SELECT ON SEQUENCE {_name(sequence)} TO {BACKUP};" for sequence in sequences]
-    lines += [_partitions(table) for table in tables if table.partitioned]
-    lines += [_row_security(tables, BACKUP)]
+    return [
+        *_role(role, catalog),
+        f"ALTER ROLE {role} SET default_transaction_read_only = on;",
+        *_schemas([*(table.name for table in tables), *sequences], role),
+        *_on_tables("SELECT", tables, role),
+        *(f"GRANT SELECT ON SEQUENCE {_name(sequence)} TO {role};" for sequence in sequences),
+        *(_partitions(table, role) for table in tables if table.partitioned),
+        _row_security(tables, role),
+    ]
+
+
+def _backup(catalog: Catalog) -> str:
+    tables = _protected(catalog)
+    lines = ["-- Back up: reads every table that is owned or shared, and writes nothing.", *_reading(catalog, BACKUP)]
     lines += [
         "-- A table that is added later stops the backup until it is in outlast.toml and granted here. To grant",
         "-- reading in advance, run this for each role that makes tables:",
@@ -106,10 +114,10 @@ def _backup(catalog: Catalog) -> str:
     return "\n".join(lines)
 
 
-def _partitions(table: Table) -> str:
+def _partitions(table: Table, role: str) -> str:
     """pg_dump locks each partition, and partitions come every day: those that exist, and by default those to come."""
     root = _literal(_name(table.name))
-    return _block(_PARTITIONS.replace("<root>", root).replace("<role>", BACKUP))
+    return _block(_PARTITIONS.replace("<root>", root).replace("<role>", role))
 
 
 _PARTITIONS = """\
@@ -126,19 +134,26 @@ END"""
 
 
 def _follow(catalog: Catalog) -> str:
-    tables = _protected(catalog)
     lines = [
-        "-- Follow: reads changes from a replication slot, and the tables once to know whose rows they are. Slot and",
-        "-- publication are made by the owner (`outlast follow --setup`). REPLICATION needs a superuser, or what the",
-        "-- managed service has instead (RDS: GRANT rds_replication TO …).",
-        *_role(FOLLOW, catalog),
-        f"ALTER ROLE {FOLLOW} REPLICATION;",
-        *_schemas([table.name for table in tables], FOLLOW),
-        *_on_tables("SELECT", tables, FOLLOW),
-        _row_security(tables, FOLLOW),
+        "-- Follow: what backing up may (a baseline is a backup), and the log through a replication slot of its own.",
+        "-- The publications are made by the tables' owner (`outlast follow --setup`, as setup_url says).",
+        "-- REPLICATION sees the changes of every table of the server: give this role to that machine alone.",
+        *_reading(catalog, FOLLOW),
+        _block(_REPLICATION.replace("<role>", FOLLOW)),
         "",
     ]
     return "\n".join(lines)
+
+
+# Amazon RDS has a role in place of the attribute; elsewhere a superuser gives it, or the service's own administrator.
+_REPLICATION = """\
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'rds_replication') THEN
+        GRANT rds_replication TO <role>;
+    ELSE
+        ALTER ROLE <role> REPLICATION;
+    END IF;
+END"""
 
 
 def _restore(catalog: Catalog) -> str:

@@ -1,8 +1,6 @@
 -- name: check_server
 -- purpose: the settings and the role's powers on which a promise leans. old_snapshot_threshold is gone since 17.
-SELECT pg_catalog.current_setting('wal_level'),
-       pg_catalog.current_setting('max_slot_wal_keep_size'),
-       pg_catalog.current_setting('fsync'),
+SELECT pg_catalog.current_setting('fsync'),
        pg_catalog.current_setting('full_page_writes'),
        pg_catalog.current_setting('data_checksums'),
        coalesce(pg_catalog.current_setting('old_snapshot_threshold', true), '-1'),
