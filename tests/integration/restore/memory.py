@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from outlast.core.plan import TenantPlan
 from outlast.core.recipe import Recipe
 from outlast.core.table import TableName
 from outlast.core.tenant import Tenant, TenantKey
+from outlast.restore.attempt import transaction_status
 from outlast.restore.difference import Piece
 from outlast.restore.history import Past, PastTable
 from outlast.restore.live import layout_of, read_chunks, root_of
 from outlast.restore.planning import root_over
 from outlast.restore.restoring import Restorer, Subject
+from outlast.restore.reversal import Reversal
 from outlast.restore.sessions import Connect, Sessions
+from outlast.restore.undo import Place, UndoKeeper, reversal_of
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session, Target, connect
+from outlast.vault.keys import Identity, generate_identity
+from outlast.vault.signature import Signer
+from outlast.vault.store import FolderStore
+from outlast.vault.undo import UndoWriter, list_undo
 
 
 def remember(url: str, settings: OwnershipSettings, keys: Sequence[str]) -> dict[str, Past]:
@@ -69,6 +79,54 @@ def restorer(
     recipe = recipe or Recipe(tables=tuple(tables))
     with Sessions(Target(url), connect) as sessions:
         yield Restorer(sessions, lambda session: read_catalog(session, settings), recipe, pause=pause, **more)
+
+
+@dataclass
+class Keeping:
+    """A folder for before-images, with a key for each tenant: what a vault would be for undo."""
+
+    folder: Path
+    keys: dict[str, Identity] = field(default_factory=dict)
+    signer: Signer = field(default_factory=Signer.generate)
+
+    def __post_init__(self) -> None:
+        self.store = FolderStore(self.folder, make=True)
+
+    def keeper(self, plan: str) -> UndoKeeper:
+        writer = UndoWriter(self.store, "main", plan, self.signer)
+        return UndoKeeper(lambda: writer)
+
+    def place(self, tenant: str) -> Place:
+        if tenant not in self.keys:
+            self.keys[tenant] = Identity.from_text(generate_identity("a tenant")[0], "a tenant")
+        return Place(hashlib.sha256(tenant.encode()).hexdigest()[:32], self.keys[tenant].recipients[0])
+
+    def subjects(self, pasts: dict[str, Past]) -> list[Subject]:
+        return [
+            Subject(past.tenant, lambda past=past: past, self.place(past.tenant.key))  # type: ignore[misc]
+            for past in pasts.values()
+        ]
+
+    def undoing(self, url: str, plan: str, tenants: Sequence[str]) -> list[Subject]:
+        """What undoing a plan wants of these tenants."""
+        objects = list_undo(self.store, "main", plan, (self.signer.public,))
+
+        def read(tenant: str) -> Reversal:
+            with connect(Target(url), role="test", autocommit=True) as session:
+                place, key = self.place(tenant), self.keys[tenant]
+                return reversal_of(
+                    self.store,
+                    objects,
+                    place.prefix,
+                    plan,
+                    key,
+                    lambda xid: transaction_status(session, xid) == "committed",
+                )
+
+        return [
+            Subject(Tenant(TenantKey(one)), lambda one=one: read(one), self.place(one))  # type: ignore[misc]
+            for one in tenants
+        ]
 
 
 def execute(url: str, settings: OwnershipSettings, pasts: dict[str, Past], **options: object) -> list[TenantPlan]:
