@@ -103,6 +103,21 @@ class FollowSettings(Section):
         description="Follow although max_slot_wal_keep_size is not set: while nobody reads the slot, the server keeps "
         "its log until its disk is full.",
     )
+    flush_interval: Duration = Field(
+        default=timedelta(seconds=2), description="How long a commit waits at most until it is written to the vault."
+    )
+    memory_mb: int = Field(
+        default=16, ge=1, le=256, description="Changes held for one segment of the log before it is written, in MB."
+    )
+    vault_buffer_mb: int = Field(
+        default=64,
+        ge=1,
+        le=1024,
+        description="While the vault cannot be written, this much is held, in MB; then the stream is not read further.",
+    )
+    metrics: str | None = Field(
+        default=None, description="HOST:PORT at which `follow` gives figures to Prometheus, under /metrics."
+    )
 
 
 class RetentionSettings(Section):

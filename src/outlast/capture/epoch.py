@@ -21,6 +21,7 @@ from outlast.capture.routes import Tables, look, seed
 from outlast.core.errors import Refused, SourceError
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.following_facts import Names
+from outlast.sources.postgres.session import Target
 from outlast.sources.postgres.slot import ExportedSlot, create_slot, drop_slot
 from outlast.sources.postgres.snapshot import join_snapshot
 from outlast.vault.log import LogEnd, LogReader, SegmentDraft, SegmentWriter
@@ -88,6 +89,7 @@ def take_up(place: Place, map_: RouteMap, numbers: Numbering, newest: SegmentHea
 
 def begin(
     place: Place,
+    stream: Target,
     names: Names,
     map_: RouteMap,
     numbers: Numbering,
@@ -99,14 +101,14 @@ def begin(
     check: Callable[[Tables], None],
 ) -> Begun:
     """Make a slot, sweep at its snapshot, fill the map, and open the log of the next epoch. The old slot is dropped."""
-    drop_slot(place.target, names.slot)
-    with create_slot(place.target, names.slot) as slot:
+    drop_slot(stream, names.slot)
+    with create_slot(stream, names.slot) as slot:
         try:
             return _base(place, slot, names, map_, numbers, newest, reason, jobs, watcher, check)
         except BaseException:
             # A slot that nobody will read keeps the server's log until its disk is full.
             with suppress(SourceError, Refused):
-                drop_slot(place.target, names.slot)
+                drop_slot(stream, names.slot)
             raise
 
 

@@ -32,7 +32,8 @@ from outlast.core.errors import OutlastError, Refused, TransientError, VaultErro
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.following import FollowingSettings
 from outlast.sources.postgres.following_health import verify
-from outlast.sources.postgres.session import Session, connect
+from outlast.sources.postgres.schema_events import ChangeKind
+from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.slot import slot_health
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.stream import ChangeStream
@@ -55,6 +56,7 @@ class FollowOptions:
     `buffer_bytes`: so much may wait while the vault is away, then the stream is not read any further."""
 
     following: FollowingSettings
+    stream: Target  # the source as a role that may replicate
     flush_interval_s: float = 2.0
     memory_bytes: int = 16 * 1024 * 1024
     buffer_bytes: int = 64 * 1024 * 1024
@@ -163,6 +165,7 @@ class Follower:
             self.watch.alarm("epoch", f"a new log begins with a new base: {reason}")
         return begin(
             place,
+            self._options.stream,
             self._names,
             self._map,
             self._numbers,
@@ -232,7 +235,9 @@ class Follower:
         """One session of the stream, until it is cut, or we stop."""
         checkpoint = self._flusher.checkpoint
         with (
-            ChangeStream(self._place.target, self._names.slot, self._names.publications, checkpoint.position) as stream,
+            ChangeStream(
+                self._options.stream, self._names.slot, self._names.publications, checkpoint.position
+            ) as stream,
             Assembler(self._place.state.directory, self._guard) as assembler,
         ):
             self._check_history(stream)
@@ -247,6 +252,7 @@ class Follower:
                         self._message(item)
                 if stream.server_time is not None and stream.server_end.value <= assembler.position:
                     self._as_of = stream.server_time
+                    self._guard.lag_s = 0.0
                 self._position = max(self._position, Lsn(assembler.position))
                 self._between(stream)
                 if self._done():
@@ -262,7 +268,9 @@ class Follower:
             raise Refused(f"the source is {what} now", code="other-history")
 
     def _transaction(self, transaction: Transaction, stream: ChangeStream) -> None:
+        self._guard.at(transaction, stream.server_time)
         if transaction.end_lsn <= self._flusher.checkpoint.position.value:
+            self._guard.saw(transaction, [])
             transaction.discard()
             return
         silent = transaction.end_lsn <= self._flusher.in_vault.value
@@ -274,7 +282,9 @@ class Follower:
         if self._oldest is None:
             self._oldest, self._oldest_commit = time.monotonic(), transaction.time
         for message in transaction.messages:
-            self._schema.heard(message, transaction)
+            for change in self._schema.heard(message, transaction):
+                if change.kind is ChangeKind.DROPPED and change.table is not None:
+                    self._guard.dropped(change.table, transaction)
         memory = self._options.memory_bytes
         for relations, changes in transaction.blocks():
             self._router.route(relations, changes)
@@ -384,7 +394,8 @@ class Follower:
             self.watch.trouble(error.message if isinstance(error, OutlastError) else "the catalog cannot be read")
             return
         self.watch.verified(notices, health)
-        self._schema.looked(tables)
+        for dropped in self._schema.looked(tables):
+            self._guard.dropped(dropped)
 
     def _mend(self) -> None:
         """Close gaps: read the tables again that something is not known of."""
@@ -427,6 +438,7 @@ class Follower:
         if self._oldest is not None or self._flusher.waiting:
             self._flush(None)
         self._result.position = self._flusher.checkpoint.position
+        self._result.base_run = self.watch.figures.base_run
         self._result.alarms = self.watch.alarms
 
     def _server_position(self) -> Lsn:

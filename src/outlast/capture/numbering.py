@@ -71,6 +71,14 @@ class Numbering:
         self._named.add(number)
         return True
 
+    def label_of(self, key: TenantKey) -> str | None:
+        """A tenant's label, where this host knows it; gives nobody a number."""
+        number = self._numbers.get(key.encode("utf-8", "surrogateescape"))
+        if number is None:
+            row = self._map.find_tenant(self._host_key.name(key))
+            number = None if row is None else row[0]
+        return None if number is None else self.of(number).tenant.label
+
     def take_named(self) -> set[int]:
         """Tenants that got another label since this was last asked."""
         named, self._named = self._named, set()

@@ -13,6 +13,22 @@ from outlast.core.errors import ExitCode, UsageError
 def follow(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
+    until_current: Annotated[
+        bool, typer.Option("--until-current", help="Stop when everything that is committed by now is in the vault.")
+    ] = False,
+    flush_interval: Annotated[
+        float | None,
+        typer.Option(
+            min=0.05,
+            max=600,
+            metavar="SECONDS",
+            help="How long a commit waits at most for the vault; else outlast.toml.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Give figures to Prometheus there, under /metrics; else outlast.toml."),
+    ] = None,
     setup: Annotated[
         bool, typer.Option("--setup", help="Plan what following needs in the source: publications, identities, events.")
     ] = False,
@@ -35,10 +51,15 @@ def follow(
 ) -> ExitCode:
     """Capture every change as it is committed.
 
+    Runs until it is told to stop (SIGTERM, Ctrl-C), and flushes first. The first start makes a replication slot and a
+    base backup at its very snapshot; after that it takes up where it was. A cut connection and a vault that is away are
+    waited for; a lost slot, a failover and what the stream does not carry are told, and read again from the database.
+
     --setup and --teardown show a plan with its SQL, its locks and what stays unprotected, and do nothing without
     --execute or `outlast apply PLAN`. They connect as `setup_url` of outlast.toml, if it has one.
 
-    Exit codes: 0 shown or done; 1 a part could not be done, run it again; 3 refused, nothing was changed.
+    Exit codes: 0 stopped as told, shown, or done; 1 it had to give up, the vault holds what was confirmed; 3 refused:
+    not set up, a table is not classified, or another follower runs; 4 stopped while an alarm stood; 130 interrupted.
     """
     from outlast.cli import following_setup
 
@@ -51,4 +72,8 @@ def follow(
         )
     if teardown:
         return following_setup.teardown(invocation, source, execute=execute, print_sql=print_sql)
-    raise UsageError("following itself is not in this release yet", hint="outlast follow --setup shows what it needs.")
+    if execute or print_sql or accept_unbounded_wal:
+        raise UsageError("--execute, --print-sql and --accept-unbounded-wal go with --setup or --teardown")
+    from outlast.cli import following
+
+    return following.run(invocation, source, following.Wishes(until_current, flush_interval, metrics))

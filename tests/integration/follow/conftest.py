@@ -92,7 +92,7 @@ class Followed:
 
     def options(self, **given: Any) -> FollowOptions:
         values = {"flush_interval_s": self.flush_interval_s, "memory_bytes": self.memory_bytes, "jobs": 1}
-        return FollowOptions(self.following, **{**values, **given})
+        return FollowOptions(self.following, Target(self.url), **{**values, **given})
 
     def follower(self, *, store: Store | None = None, guard: Guard | None = None, **given: Any) -> Follower:
         return Follower(
