@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from outlast.capture.fold import FoldResult, fold
 from outlast.core.change import OP_DELETE, OP_INSERT, OP_TRUNCATE, OP_UPDATE
 from outlast.core.entries import Edges, EntryWriter, LoggedTable
 from outlast.core.moment import Lsn, Moment
 from outlast.core.row import KeyKind
 from outlast.core.table import TableName
 from outlast.core.tenant import Tenant, TenantKey
+from outlast.state.local import LocalState
 from outlast.vault.chunk import Chunker, table_root, tenant_root
 from outlast.vault.keys import key_path
 from outlast.vault.log import LogEnd, LogReader, SegmentDraft, SegmentWriter
@@ -252,6 +254,14 @@ class LogWorld:
         self.base_run = self.sweep()
         self._named.update(self.state)
         self._write([], self._at)
+
+    def fold(self, state: LocalState) -> FoldResult:
+        """Fold what was flushed; the next sweep builds on that."""
+        result = fold(self.vault.vault(), SOURCE, self.vault.keys, state)
+        vault = self.vault.vault()
+        for entry in vault.entries(SOURCE):
+            self.vault.manifests[entry.tenant.key] = (entry.head, vault.manifest(SOURCE, entry))
+        return result
 
     def reader(self) -> LogReader:
         return LogReader(self.vault.store, self.vault.pin.signers)

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outlast.restore.history import find_entry, past_at, resolve
+from outlast.state.local import LocalState
 from outlast.vault.reader import Vault
+from outlast.vault.segment import segment_path
 from tests.logs import ITEMS, NOTES, Committed, LogWorld, swept_root, tables_of
 from tests.vaults import SOURCE, folder_vault
 
@@ -64,18 +66,28 @@ def check(vault: Vault, done: Committed, position: int) -> None:
         assert past.root == swept_root(expected)
 
 
+def _drop_folded(world: LogWorld) -> None:
+    """What retention does when a fold is old enough: the segments go, the merged one stays."""
+    listed = world.reader().objects(SOURCE)
+    merged = [(item.first, item.segment) for item in listed if item.first is not None]
+    for first, last in merged:
+        for number in range(first, last + 1):
+            world.vault.store.delete(segment_path(SOURCE, number))
+
+
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_moment_is_as_it_was(data: st.DataObject) -> None:
     """Sweeps that see less than the log has, parts, restarts, moves back and forth: nothing is lost or doubled."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, LocalState(Path(folder) / "state") as state:
         world = LogWorld(folder_vault(Path(folder) / "vault"))
         world.vault.rows_in_chunk = 1_000_000
         world.begin()
         for _ in range(data.draw(st.integers(2, 9))):
             _transact(world, data)
             world.commit()
-            how = data.draw(st.sampled_from(["wait", "flush", "flush", "parts", "killed", "sweep", "blind"]))
+            ways = ["wait", "flush", "flush", "parts", "killed", "sweep", "blind", "fold", "fold and sweep away"]
+            how = data.draw(st.sampled_from(ways))
             if how == "flush":
                 world.flush()
             elif how in ("parts", "killed"):
@@ -85,6 +97,11 @@ def test_any_moment_is_as_it_was(data: st.DataObject) -> None:
                 world.flush_in_parts(sizes)
             elif how == "sweep":
                 world.sweep()
+            elif how.startswith("fold"):
+                world.flush()
+                world.fold(state)
+                if "away" in how:
+                    _drop_folded(world)
             elif how == "blind" and len(world.committed) > 1:
                 world.sweep(without_last=True)
         world.flush()

@@ -17,7 +17,7 @@ from outlast.core.moment import Lsn
 from outlast.vault.log import LogReader
 from outlast.vault.reader import Vault
 from outlast.vault.run import RunRecord
-from outlast.vault.segment import Gap, SegmentDetails, SegmentHeader, segment_path
+from outlast.vault.segment import Gap, SegmentDetails, SegmentHeader
 
 
 class Seen:
@@ -139,7 +139,7 @@ class Epochs:
             if found and found[-1][-1].epoch == header.epoch:
                 if header.start != found[-1][-1].position:
                     raise CorruptionError(
-                        f"log segment {path_of(header)} does not begin where the one before it ends", code="chain"
+                        f"log segment {header.path} does not begin where the one before it ends", code="chain"
                     )
                 found[-1].append(header)
             else:
@@ -228,7 +228,3 @@ class Epochs:
             and (prefix is None or gap.prefixes is None or prefix in gap.prefixes)
         ]
         return min(found, key=lambda gap: gap.since, default=None)
-
-
-def path_of(header: SegmentHeader) -> str:
-    return segment_path(header.source, header.segment, header.first)

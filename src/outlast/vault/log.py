@@ -100,14 +100,14 @@ class SegmentWriter:
         if self._tried is None or self._tried[0] is not draft or self._tried[1] != end:
             self._tried = (draft, end, *self.encode(draft, end.segment + 1, end.segment + 1, end.digest))
         header, data = self._tried[2:]
-        self._put(segment_path(self._source, header.segment), data, header)
+        self._put(header.path, data, header)
         self._tried = None
         return Written(header, len(data))
 
     def write_merged(self, draft: SegmentDraft, headers: Sequence[SegmentHeader]) -> Written:
         """One object without frames for segments that were folded: what is left of them is their details."""
         header, data = self.encode(draft, headers[0].first, headers[-1].segment, headers[0].previous, headers[-1])
-        self._put(segment_path(self._source, header.segment, header.first), data, header)
+        self._put(header.path, data, header)
         return Written(header, len(data))
 
     def encode(
@@ -187,11 +187,16 @@ class _Body:
 
 @dataclass(frozen=True, slots=True)
 class SegmentObject:
-    """A segment as the store lists it."""
+    """A segment as the store lists it: one that was written, or (`first` given) a merged one."""
 
-    first: int
+    first: int | None
     segment: int
     size_bytes: int
+
+    @property
+    def begin(self) -> int:
+        """The first segment that it is, or stands for."""
+        return self.segment if self.first is None else self.first
 
 
 @dataclass
@@ -202,7 +207,7 @@ class LogReader:
     signers: Sequence[str]
     local: Callable[[str, int, int], bytes | None] = lambda *_: None
     """Gives a part of an object that was fetched as a whole before, or None."""
-    _headers: dict[tuple[str, int, int], SegmentHeader] = field(default_factory=dict, repr=False)
+    _headers: dict[tuple[str, int | None, int], SegmentHeader] = field(default_factory=dict, repr=False)
 
     def objects(self, source: str) -> list[SegmentObject]:
         """All segments that are there, ascending; a merged one in place of what it stands for."""
@@ -210,8 +215,12 @@ class LogReader:
         for item in self.store.list(f"{source}/log/"):
             match = _NAME.fullmatch(item.path.rpartition("/")[2])
             if match is not None:
-                first = int(match[1])
-                found.append(SegmentObject(first, int(match[2] or first), item.size_bytes))
+                one, last = int(match[1]), match[2]
+                found.append(
+                    SegmentObject(None, one, item.size_bytes)
+                    if last is None
+                    else SegmentObject(one, int(last), item.size_bytes)
+                )
         return _without_replaced(found)
 
     def newest(self, source: str) -> SegmentHeader | None:
@@ -237,8 +246,7 @@ class LogReader:
         for before, after in pairwise(found):
             if after.previous != before.chained:
                 raise CorruptionError(
-                    f"log segment {segment_path(source, before.segment, before.first)} is not the one that the next "
-                    "one followed",
+                    f"log segment {before.path} is not the one that the next one followed",
                     hint="Somebody put another in its place; `outlast verify` says more.",
                     code="chain",
                 )
@@ -273,16 +281,16 @@ class LogReader:
         frame = header.frames.get(prefix)
         if frame is None:
             return None
-        what = f"the frame of {prefix} in log segment {_path(header)}"
+        what = f"the frame of {prefix} in log segment {header.path}"
         return self._part(header, frame, identity, what)
 
     def details(self, header: SegmentHeader, identity: Identity) -> SegmentDetails:
         """What a segment says to those who hold the vault's `identity`."""
-        what = f"log segment {_path(header)}"
+        what = f"log segment {header.path}"
         return SegmentDetails.from_bytes(self._part(header, header.details, identity, f"the details of {what}"), what)
 
     def _part(self, header: SegmentHeader, part: Frame, identity: Identity, what: str) -> bytes:
-        path = _path(header)
+        path = header.path
         sealed = self.local(path, part.offset, part.length)
         if sealed is None:
             sealed = self.store.get_range(path, part.offset, part.length)
@@ -307,24 +315,20 @@ def open_part(sealed: bytes, part: Frame, identity: Identity, what: str) -> byte
     return plain
 
 
-def _path(header: SegmentHeader) -> str:
-    return segment_path(header.source, header.segment, header.first)
-
-
 def _without_replaced(found: Iterable[SegmentObject]) -> list[SegmentObject]:
     """Ascending, without those that a merged one stands for. (They are there until `prune` sweeps them.)"""
     kept: list[SegmentObject] = []
-    for item in sorted(found, key=lambda item: (item.first, -item.segment)):
-        if not kept or item.first > kept[-1].segment:
+    for item in sorted(found, key=lambda item: (item.begin, -item.segment, item.first is None)):
+        if not kept or item.begin > kept[-1].segment:
             kept.append(item)
     return kept
 
 
 def _refuse_missing(source: str, listed: Sequence[SegmentObject], ledger: Ledger | None) -> None:
     """Segments are contiguous. Those before the first were merged, and the merged one was swept: a mark says so."""
-    missing = next((after.first - 1 for before, after in pairwise(listed) if after.first != before.segment + 1), None)
-    if missing is None and listed and listed[0].first != 1:
-        missing = listed[0].first - 1
+    missing = next((after.begin - 1 for before, after in pairwise(listed) if after.begin != before.segment + 1), None)
+    if missing is None and listed and listed[0].begin != 1:
+        missing = listed[0].begin - 1
         ending = f"-{missing:012d}"
         if ledger is not None and any(path.endswith(ending) for path in ledger.swept):
             return

@@ -89,6 +89,10 @@ class SegmentHeader:
         """What the next segment's `previous` says of this one."""
         return self.replaces or self.digest
 
+    @property
+    def path(self) -> str:
+        return segment_path(self.source, self.segment, None if self.folded is None else self.first)
+
     def with_digest(self, found: str) -> SegmentHeader:
         return replace(self, digest=found)
 
@@ -297,8 +301,8 @@ def _time(text: str | None) -> datetime | None:
 
 
 def segment_path(source: str, segment: int, first: int | None = None) -> str:
-    """Where a segment lies; with a `first` before it, the merged one that a fold wrote for all from there on."""
-    if first is None or first == segment:
+    """Where a segment lies; with `first`, the merged one that a fold wrote for all from there on."""
+    if first is None:
         return f"{source}/log/{segment:012d}"
     return f"{source}/log/{first:012d}-{segment:012d}"
 
@@ -325,11 +329,11 @@ def record_length(data: bytes, what: str) -> int:
 
 
 def decode_header(
-    record: bytes, signers: Sequence[str], source: str, numbers: tuple[int, int], size_bytes: int
+    record: bytes, signers: Sequence[str], source: str, numbers: tuple[int | None, int], size_bytes: int
 ) -> SegmentHeader:
-    """Verify the header record of segments `numbers` (first, last), and that its parts fill an object of `size_bytes`.
+    """Verify the header record of a segment, and that its parts fill an object of `size_bytes`.
 
-    Raises CorruptionError.
+    `numbers` are as `segment_path` takes them. Raises CorruptionError.
     """
     first, segment = numbers
     what = f"log segment {segment_path(source, segment, first)}"
@@ -338,7 +342,8 @@ def decode_header(
         header = SegmentHeader.from_json(fields, digest(record))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CorruptionError(f"{what} cannot be read: it has no header", code="segment") from error
-    if (header.source, header.first, header.segment) != (source, first, segment):
+    said = (header.source, None if header.folded is None else header.first, header.segment)
+    if said != (source, first, segment) or (first is None and header.first != segment):
         raise CorruptionError(f"{what} is another one, {header.segment} of {header.source}", code="segment")
     end = 0
     for frame in sorted([*header.frames.values(), header.details], key=lambda part: part.offset):

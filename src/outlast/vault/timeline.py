@@ -16,7 +16,7 @@ from outlast.core.errors import CorruptionError, NotFoundError, Refused
 from outlast.core.moment import Lsn
 from outlast.core.table import TableName
 from outlast.core.tenant import Tenant, TenantKey
-from outlast.vault.epochs import Base, Epoch, Epochs, path_of
+from outlast.vault.epochs import Base, Epoch, Epochs
 from outlast.vault.manifest import ChunkRef, Head, LogBox, Manifest
 from outlast.vault.pack import pack_path
 from outlast.vault.reader import TenantEntry, Vault, decompress
@@ -68,13 +68,17 @@ class Timeline:
         }
 
     def recipient(self, epoch: Epoch, prefix: str, until: Lsn) -> str | None:
-        """The public half of the key that a tenant's newest frame is sealed to."""
-        frames = [
-            header.frames[prefix].recipient
-            for header in epoch.headers
-            if prefix in header.frames and header.start < until
-        ]
-        return frames[-1] if frames else None
+        """The public half of the key that a tenant's newest entries are sealed to."""
+        for header in reversed(epoch.headers):
+            if header.start >= until:
+                continue
+            if prefix in header.frames:
+                return header.frames[prefix].recipient
+            if header.folded is not None:
+                known = self.vault.index(self.source, header.folded).recipients.get(prefix)
+                if known is not None:
+                    return known
+        return None
 
     def entry(self, prefix: str, epoch: Epoch, base: Base, until: Lsn) -> TenantEntry:
         """A tenant by its folder, whether a run has it already or only the log."""
@@ -170,7 +174,7 @@ class Timeline:
                     yield one
 
     def _stored_entries(self, entry: TenantEntry, header: SegmentHeader) -> Iterator[tuple[bytes, str]]:
-        if header.first != header.segment:
+        if header.folded is not None:
             yield from self._boxed(entry, header)
             return
         frame = header.frames.get(entry.prefix)
@@ -179,12 +183,18 @@ class Timeline:
             key = self.vault.key(self.source, sealed_to)
             data = self.epochs.reader.frame(header, entry.prefix, key)
             assert data is not None
-            yield data, f"the log of tenant {entry.tenant} in {path_of(header)}"
+            yield data, f"the log of tenant {entry.tenant} in {header.path}"
 
     def _boxed(self, entry: TenantEntry, header: SegmentHeader) -> Iterator[tuple[bytes, str]]:
         """The entries of folded segments: the fold's manifest of the tenant says where they are."""
         run = header.folded
         assert run is not None
+        if self.vault.ledger(self.source).forgotten(run, entry.prefix):
+            raise NotFoundError(
+                f"the log of tenant {entry.tenant} up to run {run} was forgotten with that run",
+                hint=f"Name the moment of a run that is left: outlast history {entry.tenant.label or entry.tenant.key}",
+                code="forgotten",
+            )
         head = self.vault.index(self.source, run).heads.get(entry.prefix)
         if head is None or head.run != run:
             return  # the fold had nothing to do for this tenant
