@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from outlast.jobs.queue import JobStatus, Place, Queue
     from outlast.vault.reader import TenantEntry
 
-_POLL_S = 0.1
+_POLL_S = 0.2
 _TOLD_EVERY_S = 10.0
 
 
@@ -174,7 +174,7 @@ class _Waiting:
 
     def _status(self) -> JobStatus | None:
         try:
-            return self.queue.job(self.job.id)
+            return self.queue.status(self.job)
         except TransientError:
             return None  # the queue's database is away for a while; the work waits for it as well
 

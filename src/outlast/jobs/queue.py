@@ -29,7 +29,7 @@ VERSION = "outlast-jobs-1"
 """Of what workflows are given and give back: workers of one version take each other's work."""
 
 SCHEMA = "outlast_jobs"
-POLL_S = 0.1
+POLL_S = 0.2
 BATCHES_AT_ONCE = 2  # a worker has the next one at hand when it is through with one
 
 _WAITING = ("ENQUEUED", "DELAYED")
@@ -169,6 +169,14 @@ class Queue:
                 raise NotFoundError(what, hint="List them: outlast jobs")
             return self._job(exact[0], outputs=outputs)
 
+    def status(self, header: Header) -> JobStatus:
+        """How a job that is known stands by now."""
+        with explained(self.place):
+            found = self._client.list_workflows(workflow_ids=[header.id], load_input=False, load_output=False)
+            if not found:
+                raise NotFoundError(f"job {header.id} is gone from {self.place}", hint="List them: outlast jobs")
+            return self._status(header, found[0], outputs=False)
+
     def sealed(self, name: str) -> str:
         """A job's sealed document."""
         with explained(self.place):
@@ -224,7 +232,9 @@ class Queue:
                 self._client.resume_workflows([one.workflow_id for one in found], queue_name=QUEUE)
 
     def _job(self, found: WorkflowStatus, *, outputs: bool = False) -> JobStatus:
-        header = Header.from_json(_arguments(found)[0])
+        return self._status(Header.from_json(_arguments(found)[0]), found, outputs=outputs)
+
+    def _status(self, header: Header, found: WorkflowStatus, *, outputs: bool) -> JobStatus:
         listed = self._client.list_workflows(workflow_id_prefix=f"{header.id}/", load_input=False, load_output=outputs)
         batches = tuple(sorted((_batch(one) for one in listed), key=lambda batch: batch.number))
         state = JobState((found.attributes or {}).get("state", JobState.RUNNING.value))

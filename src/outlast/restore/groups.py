@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -125,6 +125,8 @@ class Groups:
         if self.lanes <= 1:
             self._drain(groups, outcomes)
         else:
+            with suppress(OutlastError):  # told of each tenant, by whoever asks next
+                self.restorer.scope()  # read once, before the lanes part
             self._drain_in_lanes(groups, outcomes)
         return tuple(outcomes[key] for key in order)
 
