@@ -41,6 +41,15 @@ def follow(
     print_sql: Annotated[
         bool, typer.Option("--print-sql", help="With --setup or --teardown: print the SQL for whoever owns the tables.")
     ] = False,
+    lock_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.05,
+            max=60,
+            metavar="SECONDS",
+            help="With --setup or --teardown: how long a step waits for its lock, each of four times (2).",
+        ),
+    ] = None,
     accept_unbounded_wal: Annotated[
         bool,
         typer.Option(
@@ -67,13 +76,15 @@ def follow(
     if setup and teardown:
         raise UsageError("--setup and --teardown are opposites", hint="Name one of them.")
     if setup:
-        return following_setup.setup(
-            invocation, source, execute=execute, print_sql=print_sql, accept_unbounded_wal=accept_unbounded_wal
-        )
+        wanted = following_setup.Wanted(execute, print_sql, lock_timeout, accept_unbounded_wal)
+        return following_setup.setup(invocation, source, wanted)
     if teardown:
-        return following_setup.teardown(invocation, source, execute=execute, print_sql=print_sql)
-    if execute or print_sql or accept_unbounded_wal:
-        raise UsageError("--execute, --print-sql and --accept-unbounded-wal go with --setup or --teardown")
+        return following_setup.teardown(invocation, source, following_setup.Wanted(execute, print_sql, lock_timeout))
+    if execute or print_sql or accept_unbounded_wal or lock_timeout is not None:
+        raise UsageError(
+            "--execute, --print-sql, --lock-timeout and --accept-unbounded-wal go with --setup or --teardown",
+            hint="Name one of them, or leave these out.",
+        )
     from outlast.cli import following
 
     return following.run(invocation, source, following.Wishes(until_current, flush_interval, metrics))

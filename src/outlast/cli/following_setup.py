@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -20,22 +21,31 @@ if TYPE_CHECKING:
     from outlast.sources.postgres.session import Session
 
 _SPACE = "following-plan"
+_SQL_LENGTH_MAX = 400
 
 
-def setup(
-    invocation: Invocation, source: str, *, execute: bool, print_sql: bool, accept_unbounded_wal: bool = False
-) -> ExitCode:
-    """Plan what following needs in the source, and with `execute` make it."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options ask for."""
+
+    execute: bool = False
+    print_sql: bool = False
+    lock_timeout_s: float | None = None
+    accept_unbounded_wal: bool = False
+
+
+def setup(invocation: Invocation, source: str, wanted: Wanted) -> ExitCode:
+    """Plan what following needs in the source, and with --execute make it."""
     with closing(_session(invocation, source)) as session:
-        plan = _plan(invocation, session, source, "follow-setup", accept_unbounded_wal=accept_unbounded_wal)
-        return _finish(invocation, session, plan, execute=execute, print_sql=print_sql)
+        plan = _plan(invocation, session, source, "follow-setup", accept_unbounded_wal=wanted.accept_unbounded_wal)
+        return _finish(invocation, session, plan, wanted)
 
 
-def teardown(invocation: Invocation, source: str, *, execute: bool, print_sql: bool) -> ExitCode:
-    """Plan to take it away again, and with `execute` do it."""
+def teardown(invocation: Invocation, source: str, wanted: Wanted) -> ExitCode:
+    """Plan to take it away again, and with --execute do it."""
     with closing(_session(invocation, source)) as session:
         plan = _plan(invocation, session, source, "follow-teardown")
-        return _finish(invocation, session, plan, execute=execute, print_sql=print_sql)
+        return _finish(invocation, session, plan, wanted)
 
 
 def kept(invocation: Invocation, plan_id: str) -> FollowingPlan | None:
@@ -58,7 +68,7 @@ def apply(invocation: Invocation, shown: FollowingPlan) -> ExitCode:
                 hint=f"Plan again: outlast follow {option}",
                 code="stale-plan",
             )
-        return _finish(invocation, session, plan, execute=True, print_sql=False)
+        return _finish(invocation, session, plan, Wanted(execute=True))
 
 
 def _session(invocation: Invocation, source: str) -> Session:
@@ -79,20 +89,19 @@ def _plan(
         return planned(session, catalog, settings)
 
 
-def _finish(
-    invocation: Invocation, session: Session, plan: FollowingPlan, *, execute: bool, print_sql: bool
-) -> ExitCode:
+def _finish(invocation: Invocation, session: Session, plan: FollowingPlan, wanted: Wanted) -> ExitCode:
     from outlast.sources.postgres.following_plan import script
-    from outlast.sources.postgres.following_steps import LOCK_TIMEOUT_S, carry_out
+    from outlast.sources.postgres.following_steps import LOCK_TIMEOUT_S, Patience, carry_out
 
     problem = _refused(plan)
-    if print_sql:
-        text = script(plan, int(LOCK_TIMEOUT_S))
+    patience = Patience(wanted.lock_timeout_s or LOCK_TIMEOUT_S)
+    if wanted.print_sql:
+        text = script(plan, patience.lock_timeout_s)
         return invocation.output.finish({**plan.to_json(), "executed": False, "script": text}, text, problem=problem)
     results: tuple[StepResult, ...] = ()
-    executed = execute and problem is None
+    executed = wanted.execute and problem is None
     if executed:
-        results = carry_out(session, plan, say=lambda result: _say(invocation, result))
+        results = carry_out(session, plan, patience, lambda result: _say(invocation, result))
         problem = _unfinished(plan, results)
     else:
         invocation.state.put(_SPACE, plan.id, plan.to_bytes())
@@ -102,9 +111,9 @@ def _finish(
         for line in _described(plan, results, console.width):
             console.print(line)
         if executed and problem is None:
-            console.print("Done." + (" Next: outlast follow" if plan.kind.value == "follow-setup" else ""))
+            console.print("\nDone." + (" Next: outlast follow" if plan.kind.value == "follow-setup" else ""))
         elif problem is None and not plan.is_empty:
-            console.print(f"Next: outlast apply {plan.id}")
+            console.print(f"\nNext: outlast apply {plan.id}")
 
     return invocation.output.finish(fields, text_of, problem=problem)
 
@@ -156,7 +165,7 @@ def _described(plan: FollowingPlan, results: Sequence[StepResult], width: int) -
     if is_setup:
         lines.append(
             f"Slot {plan.slot}; publications {' and '.join(plan.publications)}: {count(plan.whole, 'table')} with "
-            f"every change, {plan.partial} with inserts and truncates only"
+            f"every change, {plan.partial} with less"
         )
     if plan.is_empty:
         lines.append("Nothing is missing." if is_setup else "There is nothing to take away.")
@@ -180,10 +189,14 @@ def _described(plan: FollowingPlan, results: Sequence[StepResult], width: int) -
 
 def _step(step: Step, result: StepResult | None, width: int) -> list[str]:
     mark = f" [{result.state.value}]" if result else ""
-    lines = ["", *wrap(f"+ {step.what}{mark}", width, subsequent_indent="  ")]
-    lines += [f"    {statement if len(statement) < 300 else statement[:200] + ' …'};" for statement in step.sql[:12]]
-    if len(step.sql) > 12:
-        lines.append(f"    … and {len(step.sql) - 12} more statements (--print-sql shows all)")
+    lines = wrap(f"+ {step.what}{mark}", width, subsequent_indent="  ")
+    if result is not None:
+        return [*lines, *wrap(f"    {result.error}", width, subsequent_indent="    ")] if result.error else lines
+    lines = ["", *lines]
+    shown = [one for one in step.sql if len(one) <= _SQL_LENGTH_MAX]
+    lines += [f"    {statement};" for statement in shown]
+    if len(shown) < len(step.sql):
+        lines.append(f"    … and {count(len(step.sql) - len(shown), 'longer statement')} (--print-sql shows all)")
     lines += wrap(f"    locks: {step.locks}", width, subsequent_indent="      ")
     if step.cost:
         lines += wrap(f"    costs: {step.cost}", width, subsequent_indent="      ")

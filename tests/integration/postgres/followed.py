@@ -61,7 +61,7 @@ WRITTEN = (
 )
 """Tables that the application writes."""
 
-AT_ONCE = Patience(lock_timeout_s=0.1, pauses_s=(0.0,), sleep=lambda _: None)
+AT_ONCE = Patience(lock_timeout_s=0.1, pauses=(0.0,), sleep=lambda _: None)
 
 
 def write(url: str, tables: tuple[str, ...] = WRITTEN) -> None:

@@ -46,6 +46,7 @@ def plan_setup(facts: FollowingFacts, catalog: Catalog, settings: FollowingSetti
         *_options(facts, settings),
     ]
     events, remark = schema_trigger.plan(facts)
+    lesser = {choice.member.root_oid for choice in membership.choices if choice.share is not Share.WHOLE}
     return FollowingPlan(
         plan_id,
         PlanKind.SETUP,
@@ -57,8 +58,8 @@ def plan_setup(facts: FollowingFacts, catalog: Catalog, settings: FollowingSetti
         tuple(unprotected(facts, membership)),
         tuple(_remarks(facts, settings, remark)),
         refusals(facts, catalog, settings.names, membership, settings.wishes, accept=settings.accept_unbounded_wal),
-        len(membership.whole),
-        len(membership.partial),
+        len({choice.member.root_oid for choice in membership.choices} - lesser),
+        len(lesser),
         {"accept_unbounded_wal": settings.accept_unbounded_wal},
     )
 
@@ -330,7 +331,3 @@ def _named(names: Sequence[str]) -> str:
 
 def _sql(*statements: sql.Composable) -> tuple[str, ...]:
     return tuple(statement.as_string(None) for statement in statements)
-
-
-def is_complete(choices: Iterable[Choice]) -> bool:
-    return all(choice.share is Share.WHOLE for choice in choices)

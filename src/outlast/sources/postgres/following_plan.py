@@ -83,8 +83,8 @@ class FollowingPlan:
     unprotected: tuple[Unprotected, ...] = ()
     remarks: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-    whole: int = 0  # tables and leaves of which every change will be published
-    partial: int = 0
+    whole: int = 0  # tables of which every change will be published
+    partial: int = 0  # those of which some will not
     settings: Mapping[str, object] = field(default_factory=dict)  # what it was planned with, for `apply`
 
     @property
@@ -141,13 +141,13 @@ class FollowingPlan:
         )
 
 
-def script(plan: FollowingPlan, lock_timeout_s: int) -> str:
+def script(plan: FollowingPlan, lock_timeout_s: float) -> str:
     """The whole plan as SQL for psql, for whoever owns the tables. Each step is a transaction of its own."""
     lines = [
         f"-- Outlast: {plan.kind.value} of source {plan.source} in database {plan.database}.",
         "-- Read it, then run it with psql as the tables' owner or a superuser. A step that cannot get its lock ends",
         "-- with an error and changes nothing: run the script again, or plan anew for what is missing.",
-        f"SET lock_timeout = '{lock_timeout_s}s';",
+        f"SET lock_timeout = '{int(lock_timeout_s * 1000)}ms';",
     ]
     for step in plan.steps:
         lines += ["", f"-- {step.what}", f"-- locks: {step.locks}"]

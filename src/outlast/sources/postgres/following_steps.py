@@ -18,8 +18,8 @@ from outlast.sources.postgres.session import Session, explain
 
 LOCK_TIMEOUT_S = 2.0
 """Longer than deadlock_timeout (1 s), after which an autovacuum in the way gives way; else as short as can be."""
-PAUSES_S = (0.5, 1.0, 2.0)
-"""Between one try and the next: those who queued behind us get through meanwhile."""
+PAUSES = (0.25, 0.5, 1.0)
+"""Between one try and the next, in lock timeouts: those who queued behind us get through meanwhile."""
 
 
 class StepState(StrEnum):
@@ -45,8 +45,12 @@ class Patience:
     """How long a step waits for its locks, how often, and by which clock it sleeps."""
 
     lock_timeout_s: float = LOCK_TIMEOUT_S
-    pauses_s: tuple[float, ...] = PAUSES_S
+    pauses: tuple[float, ...] = PAUSES
     sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def pauses_s(self) -> tuple[float, ...]:
+        return tuple(pause * self.lock_timeout_s for pause in self.pauses)
 
 
 def carry_out(

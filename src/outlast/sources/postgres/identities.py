@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from psycopg import sql
 
-from outlast.core.table import TableName
+from outlast.core.table import Table
 from outlast.sources.postgres.following_facts import IdentityIndex, Member
 
 
@@ -67,8 +67,9 @@ class Choice:
     refused: bool = False  # what outlast.toml asks for cannot be done
 
 
-def choose(member: Member, key: tuple[str, ...], wish: Wish | None, ours: Iterable[str]) -> Choice:
-    """How to publish a table or leaf. `key` is Outlast's key of the table, `ours` our publications' names."""
+def choose(member: Member, table: Table, wish: Wish | None, ours: Iterable[str]) -> Choice:
+    """How to publish a table, or a leaf of it; `ours` are our publications' names."""
+    key = table.key
     if member.kind == "f":
         return Choice(member, Share.NOTHING, reason="it is a foreign table: its changes are in another server's log")
     if member.persistence != "p":
@@ -81,7 +82,7 @@ def choose(member: Member, key: tuple[str, ...], wish: Wish | None, ours: Iterab
     if wish is Wish.PARTIAL:
         return Choice(member, Share.PARTIAL, reason='outlast.toml says "partial"')
     if wish is Wish.FULL:
-        return _full(member)
+        return _full(member, table)
     if _serves(member, key) and (wish is not Wish.KEY or member.identity != "f"):
         return Choice(member, Share.WHOLE)
     others = sorted(set(member.publications) - set(ours))
@@ -90,24 +91,27 @@ def choose(member: Member, key: tuple[str, ...], wish: Wish | None, ours: Iterab
             member,
             Share.PARTIAL,
             reason=f"its replica identity was chosen for another publication ({', '.join(others)}) and does not serve",
-            hint=f'[follow] identities = {{"{member.name}" = "key"}} lets setup change it.',
+            hint=f'[follow] identities = {{"{table.name}" = "key"}} lets setup change it.',
         )
     fitting = _fitting(member, key)
     if fitting is not None:
         return Choice(member, Share.WHOLE, Identity("d") if fitting.primary else Identity("i", fitting.name))
-    return Choice(member, Share.PARTIAL, reason=_why_none(member, key), hint=_HINT_NONE.format(member.name))
+    return Choice(member, Share.PARTIAL, reason=_why_none(member, key), hint=_HINT_NONE.format(table.name))
 
 
-_HINT_NONE = 'Add a primary key, or write [follow] identities = {{"{}" = "full"}}: more log, and slow without an index.'
+_HINT_NONE = (
+    'Add a primary key, or write [follow] identities = {{"{}" = "full"}} in outlast.toml: every UPDATE and DELETE then '
+    "writes the whole old row to the log."
+)
 
 
-def _full(member: Member) -> Choice:
+def _full(member: Member, table: Table) -> Choice:
     if member.generated:
         return Choice(
             member,
             Share.PARTIAL,
             reason="REPLICA IDENTITY FULL with a generated column makes UPDATE and DELETE fail on PostgreSQL 18",
-            hint=f'Take "{member.name}" = "full" out of [follow] identities in outlast.toml.',
+            hint=f'Take "{table.name}" = "full" out of [follow] identities in outlast.toml.',
             refused=True,
         )
     return Choice(member, Share.WHOLE, None if member.identity == "f" else Identity("f"))
@@ -147,8 +151,3 @@ def breaks(member: Member) -> bool:
         return bool(member.generated)
     index = {"d": member.primary, "i": member.chosen}.get(member.identity)
     return index is None or not index.fit
-
-
-def described(name: TableName, change: Identity) -> str:
-    words = change.words.as_string(None)
-    return f"{name}: REPLICA IDENTITY {words}"

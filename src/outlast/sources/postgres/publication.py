@@ -42,7 +42,7 @@ def wanted(facts: FollowingFacts, tables: Iterable[Table], wishes: Mapping[str, 
         if root is None:  # dropped between the two readings of the catalog
             continue
         wish = wishes.get(str(table.name))
-        mine = [choose(leaf, table.key, wish, names.publications) for leaf in facts.leaves(root.oid)]
+        mine = [choose(leaf, table, wish, names.publications) for leaf in facts.leaves(root.oid)]
         choices += mine
         if root.partitioned:
             if _sure(root, table.key, mine, wish):
