@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from outlast.core.conflict import Policy, Resolution
 from outlast.core.row import key_of
@@ -23,7 +23,10 @@ class Rewrites:
 
     def of(self, table: Table) -> Rewriter | None:
         """How rows of a table are rewritten; None where they are not."""
-        settled = {one.key.encode("utf-8", "surrogateescape"): one for one in self._of(table)}
+        settled: dict[bytes, Resolution] = {}
+        for one in self._of(table):
+            key = one.key.encode("utf-8", "surrogateescape")
+            settled[key] = _both(settled[key], one) if key in settled else one
         names = table.column_names
         targets = [
             (tuple(names.index(column) for column in columns), self._moved.setdefault((table.name, columns), {}))
@@ -34,10 +37,10 @@ class Rewrites:
         for one in settled.values():
             self._note(table, one, targets)
         references = []
-        for key in self.foreign_keys:
-            known = self._moved.get((key.references, key.referenced_columns))
-            if key.table == table.name and known:
-                references.append((tuple(names.index(column) for column in key.columns), known))
+        for foreign in self.foreign_keys:
+            known = self._moved.get((foreign.references, foreign.referenced_columns))
+            if foreign.table == table.name and known:
+                references.append((tuple(names.index(column) for column in foreign.columns), known))
         if not settled and not references:
             return None
         moving = {position for positions, _ in references for position in positions}
@@ -56,6 +59,12 @@ class Rewrites:
             columns = [table.column_names[position] for position in positions]
             if one.policy is Policy.REMAP and set(columns) <= set(old):
                 known[tuple(old[name] for name in columns)] = tuple(new[name] for name in columns)
+
+
+def _both(first: Resolution, then: Resolution) -> Resolution:
+    """Two constraints' conflicts of one row."""
+    policy = next((one for one in (Policy.SKIP, Policy.REMAP) if one in (first.policy, then.policy)), then.policy)
+    return replace(first, policy=policy, values={**first.values, **then.values})
 
 
 @dataclass(frozen=True, slots=True)

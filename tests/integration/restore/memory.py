@@ -12,7 +12,7 @@ from typing import Any
 from outlast.core.plan import TenantPlan
 from outlast.core.recipe import Recipe
 from outlast.core.table import TableName
-from outlast.core.tenant import Tenant, TenantKey
+from outlast.core.tenant import SHARED, Tenant, TenantKey
 from outlast.restore.attempt import transaction_status
 from outlast.restore.difference import Piece
 from outlast.restore.history import Past, PastTable
@@ -39,10 +39,17 @@ def remember(url: str, settings: OwnershipSettings, keys: Sequence[str]) -> dict
         return {key: _past(connection, catalog, TenantKey(key)) for key in keys}
 
 
+def shared_past(url: str, settings: OwnershipSettings) -> Past:
+    """What a backup would hold of the shared tables now."""
+    with connect(Target(url), role="backup", autocommit=True) as connection:
+        connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return _past(connection, read_catalog(connection, settings), SHARED)
+
+
 def _past(connection: Session, catalog: Catalog, key: TenantKey) -> Past:
     tables: dict[TableName, PastTable] = {}
     data: dict[TableName, list[bytes]] = {}
-    for table in catalog.owned:
+    for table in catalog.shared if key == SHARED else catalog.owned:
         chunks = list(read_chunks(connection, catalog, table, key))
         if not chunks:
             continue

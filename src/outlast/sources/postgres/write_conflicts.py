@@ -15,7 +15,6 @@ from psycopg import sql
 from outlast.core.plan import Conflict, ConflictKind
 from outlast.core.table import OwnershipKind, Table, TableName
 from outlast.core.tenant import ORPHAN, TenantKey
-from outlast.sources.postgres.query import identifier
 from outlast.sources.postgres.schema import Catalog, ForeignKey, UniqueIndex
 from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.write_facts import WriteFacts
@@ -28,7 +27,8 @@ from outlast.sources.postgres.write_proof import (
     wanted_references,
 )
 from outlast.sources.postgres.write_references import owner_of, path_of, pointing_rows
-from outlast.sources.postgres.write_stage import DELETE, PARKED, REPLACE, UPDATE, Stage, staged
+from outlast.sources.postgres.write_stage import DELETE, Stage, staged
+from outlast.sources.postgres.write_taken import expressions, held, predicate
 
 _SAMPLES_MAX = 5
 _HOLDERS_MAX = 20
@@ -173,70 +173,41 @@ def _owners(owners: Sequence[str], tenant: TenantKey) -> str:
     return ", ".join(named) + (f" and {len(owners) - _HOLDERS_MAX} more" if len(owners) > _HOLDERS_MAX else "")
 
 
-def _expressions(index: UniqueIndex) -> list[sql.SQL]:
-    # Text of the catalog's own, over unqualified columns: it is evaluated where only one table is in sight.
-    return [sql.SQL(f"({expression})") for expression in index.expressions]
-
-
-def _where(index: UniqueIndex) -> sql.SQL:
-    return sql.SQL(f"({index.predicate})" if index.predicate else "true")
-
-
 def _values(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
     """SELECT of the staged rows' indexed values as v1, v2 …, and their key as `shown`."""
     named = [
         sql.SQL("{} AS {}").format(expression, sql.Identifier(f"v{number}"))
-        for number, expression in enumerate(_expressions(index), start=1)
+        for number, expression in enumerate(expressions(index), start=1)
     ]
     return sql.SQL("SELECT {}, {} AS shown FROM {} AS s WHERE {} AND {}").format(
         sql.SQL(", ").join(named),
         shown_key(table, "s"),
         stage.name(table.name),
         staged(table, *WRITTEN),
-        _where(index),
+        predicate(index),
     )
 
 
 def _holders_query(table: Table, index: UniqueIndex, stage: Stage, facts: WriteFacts) -> sql.Composed:
-    same = []
-    operators = facts.index_operators[table.name, index.name]
-    for number, (expression, operator) in enumerate(zip(_expressions(index), operators, strict=True), start=1):
-        value = sql.Identifier("wanted", f"v{number}")
-        equal = sql.SQL("{} {} {}").format(expression, operator, value)
-        if index.nulls_not_distinct:
-            equal = sql.SQL("({} OR ({} IS NULL AND {} IS NULL))").format(equal, expression, value)
-        same.append(equal)
-    # LIMIT keeps the planner from turning one look-up a row into a join over everybody's rows
-    # A holder that is itself deleted or changed by the plan is none: what it changes to is staged, and told apart there
-    leaving = (
-        sql.SQL("true")
-        if not stage.has(table.name, DELETE, UPDATE, REPLACE, PARKED)
-        else sql.SQL("NOT EXISTS (SELECT FROM {} AS l WHERE {} AND {})").format(
-            stage.name(table.name),
-            staged(table, DELETE, UPDATE, REPLACE, PARKED, alias="l"),
-            same_row(table, facts, "h", "l"),
-        )
-    )
-    held = sql.SQL("SELECT * FROM (SELECT * FROM {}{} WHERE {} AND {}) AS h WHERE {} LIMIT 1").format(
-        sql.SQL("ONLY ") if table.only else sql.SQL(""),
-        identifier(table.name),
-        sql.SQL(" AND ").join(same),
-        _where(index),
-        leaving,
-    )
     return sql.SQL(
         "WITH wanted AS MATERIALIZED ({}), held AS MATERIALIZED ("
         "SELECT wanted.shown, {} AS tenant FROM wanted CROSS JOIN LATERAL ({}) AS t {}"
         ") SELECT count(*), {}, pg_catalog.array_agg(DISTINCT held.tenant) FROM held"
-    ).format(_values(table, index, stage), owner_of(table), held, path_of(table), _samples(sql.SQL("held.shown")))
+    ).format(
+        _values(table, index, stage),
+        owner_of(table),
+        held(table, index, stage, facts),
+        path_of(table),
+        _samples(sql.SQL("held.shown")),
+    )
 
 
 def _duplicates_query(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
-    expressions = sql.SQL(", ").join(_expressions(index))
-    present = sql.SQL("true" if index.nulls_not_distinct else "pg_catalog.num_nulls({}) = 0").format(expressions)
+    values = sql.SQL(", ").join(expressions(index))
+    present = sql.SQL("true" if index.nulls_not_distinct else "pg_catalog.num_nulls({}) = 0").format(values)
     return sql.SQL(
         "SELECT count(*) FROM (SELECT FROM {} AS s WHERE {} AND {} AND {} GROUP BY {} HAVING count(*) > 1) AS d"
-    ).format(stage.name(index.table), staged(table, *WRITTEN), _where(index), present, expressions)
+    ).format(stage.name(index.table), staged(table, *WRITTEN), predicate(index), present, values)
 
 
 def _gone(
