@@ -6,9 +6,8 @@ interrupts it before the record leaves the vault as it was; what had been put is
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,9 +26,9 @@ from outlast.capture.recording import EncodedRun, RunSummary, encode_run
 from outlast.capture.records import Records, recover
 from outlast.capture.schema import dumping, pack_schema
 from outlast.capture.spool import Spool
-from outlast.capture.whole import check_counts, share_out, survey
+from outlast.capture.whole import check_counts, count_tables, sample, share_out
 from outlast.capture.workers import Workers
-from outlast.core.errors import NotFoundError, Refused, UsageError
+from outlast.core.errors import Refused
 from outlast.core.moment import Moment
 from outlast.core.table import Table
 from outlast.core.tenant import ORPHAN, RESERVED, SCHEMA, SHARED, Tenant, TenantKey
@@ -258,30 +257,32 @@ class _Backup:
         """Read every row, with no census before it."""
         if workers is None and self._is_large(_size(part.tables)):
             workers = self._workers()
-        self._watcher.stage("counting", len(part.tables))
+        self._watcher.stage("counting", None)
         count = self._options.jobs if workers is not None else 1
-        found = survey(snapshot.session, part.catalog, part.tables, count, self._watcher.advance)
+        slices = sample(snapshot.session, part.catalog, part.tables, count)
         remembered = deciding.remember(self._records.all(), index.erased, trusted=False)
         tasks = deciding.everyone(tenants, remembered, prefix_of=self._prefix, recipients=index.recipients)
         others = dict(index.recipients)
         for task in tasks:
             others.pop(task.prefix, None)
         self._begin_pending(frozenset(), {})
-        self._watcher.stage("reading", sum(found.rows.values()))
-        self._capture(
-            workers,
-            [
-                replace(part, within=one, tasks=known, recipients=others)
-                for one, known in share_out(tasks, found.slices, part.catalog)
-            ],
-        )
-        check_counts(found.rows, self._tally)
+        rows: dict[str, int] = {}
+
+        def count_rows() -> None:
+            rows.update(count_tables(snapshot.session, part.tables))
+            self._watcher.stage("reading", sum(rows.values()))
+
+        parts = [
+            replace(part, within=one, tasks=known, recipients=others)
+            for one, known in share_out(tasks, slices, part.catalog)
+        ]
+        self._capture(workers, parts, count_rows)
+        check_counts(rows, self._tally)
         return self._tally
 
     def _read_changed(self, workers: Workers | None, part: PartSpec, census: Census, decision: Decision) -> Tally:
         """Read what the census found not to be as it was, in worker processes where it is much."""
         self._begin_pending(decision.resumed, decision.relabelled)
-        self._watcher.stage("reading", decision.rows)
         rows = census.rows_by_table()
         if workers is None and self._is_large(deciding.estimate_bytes(decision.tasks, part.tables, rows)):
             workers = self._workers()
@@ -293,6 +294,7 @@ class _Backup:
                 replace(part, tasks=tuple(tasks), shares=deciding.shares(tasks, rows, complete=complete))
                 for tasks in deciding.split(decision.tasks, part.tables, rows, count)
             ],
+            lambda: self._watcher.stage("reading", decision.rows),
         )
         return Tally(len(set(census.tenants) - RESERVED), census.rows(ORPHAN), rows)
 
@@ -301,9 +303,8 @@ class _Backup:
     ) -> Census:
         census = Census(part.tables, part.reading)
         self._watcher.stage("counting", len(census.tables))
-        wanted = (
-            None if self._options.tenants is None else [find_tenant(tenants, name) for name in self._options.tenants]
-        )
+        names = self._options.tenants
+        wanted = None if names is None else [deciding.find_tenant(tenants, name) for name in names]
         with ExitStack() as stack:
             sessions = [
                 stack.enter_context(join_snapshot(self._place.target, "backup", snapshot.name))
@@ -345,10 +346,11 @@ class _Backup:
             ]
         )
 
-    def _capture(self, workers: Workers | None, parts: Sequence[PartSpec]) -> None:
+    def _capture(self, workers: Workers | None, parts: Sequence[PartSpec], meanwhile: Callable[[], None]) -> None:
         if workers is not None and parts:
-            workers.run(parts, self._heard)
+            workers.run(parts, self._heard, meanwhile)
             return
+        meanwhile()
         for part in parts:
             capture_part(part, self._heard, self._place.store)
 
@@ -365,7 +367,7 @@ class _Backup:
     def _scope(self, tenants: Mapping[TenantKey, Tenant]) -> tuple[str, ...] | None:
         if self._options.tenants is None:
             return None
-        keys = [find_tenant(tenants, name) for name in self._options.tenants]
+        keys = [deciding.find_tenant(tenants, name) for name in self._options.tenants]
         return tuple(self._place.keys.prefix(self._place.source, key) for key in (*keys, SHARED, SCHEMA))
 
 
@@ -380,23 +382,6 @@ def refuse_errors(notices: Sequence[Notice]) -> None:
         f"cannot back up: {first.message}{more}",
         hint=first.hint if len(errors) == 1 and first.hint else "See all of it, and what to write: outlast check",
         code=first.code,
-    )
-
-
-def find_tenant(tenants: Mapping[TenantKey, Tenant], name: str) -> TenantKey:
-    """The tenant of the source that a person named, by key or label."""
-    if name in tenants:
-        return TenantKey(name)
-    found = [key for key, tenant in tenants.items() if tenant.label == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"{len(found)} tenants have the label {name!r}", hint=f"Use the key: {', '.join(found[:10])}.")
-    close = difflib.get_close_matches(name, [tenant.label for tenant in tenants.values() if tenant.label], 3)
-    raise NotFoundError(
-        f"there is no tenant {name!r} in the source",
-        hint=f"Did you mean {' or '.join(close)}?" if close else "The vault's tenants: outlast tenants",
-        code="unknown-tenant",
     )
 
 

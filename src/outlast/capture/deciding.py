@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from outlast.capture.census import Census, Seen
 from outlast.capture.part import TenantTask
 from outlast.capture.records import TenantRecord
+from outlast.core.errors import NotFoundError, UsageError
 from outlast.core.table import OwnershipKind, Table
 from outlast.core.tenant import SCHEMA, Tenant, TenantKey
 
@@ -149,3 +151,20 @@ def shares(part: Sequence[TenantTask], rows: Mapping[str, int], *, complete: boo
 
 def is_swept(table: Table) -> bool:
     return table.ownership.kind in (OwnershipKind.OWNED, OwnershipKind.SHARED)
+
+
+def find_tenant(tenants: Mapping[TenantKey, Tenant], name: str) -> TenantKey:
+    """The tenant of the source that a person named, by key or label."""
+    if name in tenants:
+        return TenantKey(name)
+    found = [key for key, tenant in tenants.items() if tenant.label == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{len(found)} tenants have the label {name!r}", hint=f"Use the key: {', '.join(found[:10])}.")
+    close = difflib.get_close_matches(name, [tenant.label for tenant in tenants.values() if tenant.label], 3)
+    raise NotFoundError(
+        f"there is no tenant {name!r} in the source",
+        hint=f"Did you mean {' or '.join(close)}?" if close else "The vault's tenants: outlast tenants",
+        code="unknown-tenant",
+    )

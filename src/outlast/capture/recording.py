@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 
 import zstandard
 
 from outlast import __version__
 from outlast.capture.packing import RunContext
-from outlast.capture.records import Records, TenantRecord
+from outlast.capture.records import Records
+from outlast.core.tenant import Tenant
 from outlast.sources.postgres.schema import Catalog
 from outlast.vault.keys import WriterKeys, seal
 from outlast.vault.manifest import Head
@@ -40,24 +41,23 @@ def encode_run(
     """The record of the run that is pending in `records`, as the bytes of its object."""
     heads: dict[str, Head] = {}
     recipients: dict[str, str] = {}
-    named: list[TenantRecord] = []
+    known: dict[str, Tenant] = {}
+    named: dict[str, Tenant] = {}
     for record in records.pending():
+        known[record.prefix] = record.tenant
         if record.head.run == context.run:
             heads[record.prefix] = record.head
         if index.recipients.get(record.prefix) != record.recipient:
             recipients[record.prefix] = record.recipient
-        before = records.label(record.tenant.key)
-        if record.prefix in recipients or before != record.tenant.label:
-            named.append(record)
+        if record.prefix in recipients or records.label(record.tenant.key) != record.tenant.label:
+            named[record.prefix] = record.tenant
     written = len(heads)
     full = _is_full(context.run, index, written)
-    names: list[tuple[str, str, str | None]] = [
-        (record.prefix, record.tenant.key, record.tenant.label) for record in named
-    ]
     if full:
         heads = {**index.heads, **heads}
         recipients = {**index.recipients, **recipients}
-        names = [name for name in _all_names(records) if name[0] in heads]
+        everybody = {record.prefix: record.tenant for record in records.all()} | known
+        named = {prefix: everybody[prefix] for prefix in sorted(everybody) if prefix in heads}
     run = RunRecord(
         source=context.source,
         run=context.run,
@@ -69,7 +69,7 @@ def encode_run(
         index_from=context.run if full else index.full,
         heads=heads,
         recipients=recipients,
-        sealed=seal(keys.recipients, _compressed(_details(summary, names))),
+        sealed=seal(keys.recipients, _compressed(_details(summary, named))),
         scope=summary.scope,
         tool=f"outlast {__version__}",
     )
@@ -81,15 +81,10 @@ def _is_full(run: int, index: RunIndex, written: int) -> bool:
     return index.run == 0 or run - index.full >= CHAIN_MAX or written >= len(index.heads) / 2
 
 
-def _all_names(records: Records) -> list[tuple[str, str, str | None]]:
-    names = {record.prefix: record.tenant for record in chain(records.all(), records.pending())}
-    return [(prefix, tenant.key, tenant.label) for prefix, tenant in sorted(names.items())]
-
-
-def _details(summary: RunSummary, names: list[tuple[str, str, str | None]]) -> RunDetails:
+def _details(summary: RunSummary, named: Mapping[str, Tenant]) -> RunDetails:
     catalog = summary.catalog
     return RunDetails(
-        tenants=tuple(names),
+        tenants=tuple((prefix, tenant.key, tenant.label) for prefix, tenant in named.items()),
         rows=summary.rows,
         orphan_rows=summary.orphan_rows,
         database={

@@ -7,7 +7,6 @@ current) or it is not (pending is what the next backup takes up instead of readi
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,20 +45,20 @@ class TenantRecord:
             "prefix": self.prefix,
             "recipient": self.recipient,
             "head": self.head.to_json(),
-            "manifest": base64.b64encode(self.stored).decode(),
             "seen": {table: digest.hex() for table, digest in self.seen.items()},
         }
-        return json.dumps(fields, separators=(",", ":")).encode()
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n" + self.stored
 
     @classmethod
     def from_bytes(cls, data: bytes) -> TenantRecord:
-        fields: dict[str, Any] = json.loads(data)
+        line, _, stored = data.partition(b"\n")
+        fields: dict[str, Any] = json.loads(line)
         return cls(
             Tenant(TenantKey(fields["tenant"]), fields["label"]),
             fields["prefix"],
             fields["recipient"],
             Head.from_json(fields["head"]),
-            base64.b64decode(fields["manifest"]),
+            stored,
             {table: bytes.fromhex(digest) for table, digest in fields["seen"].items()},
         )
 
@@ -69,8 +68,8 @@ class Records:
 
     def __init__(self, state: LocalState, source: str) -> None:
         self._state = state
-        self._current = f"{source}/tenant"
-        self._pending = f"{source}/pending"
+        self._current = f"{source}/record"  # "tenant" and "pending" were an earlier form's: what is there is not read
+        self._pending = f"{source}/pending-record"
         self._about = f"{source}/about"
 
     def get(self, tenant: TenantKey) -> TenantRecord | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from outlast.capture.part import Tally, TenantTask
@@ -26,32 +25,24 @@ _SAMPLED_BYTES = 8 * 1024 * 1024
 _SAMPLED_TABLES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What is known before the first row: each table's rows, by its name, and slices of about equal size."""
-
-    rows: Mapping[str, int]
-    slices: tuple[Slice, ...]
-
-
-def survey(
-    session: Session, catalog: Catalog, tables: Sequence[Table], count: int, advance: Callable[[int], None]
-) -> Survey:
-    """Count every table's rows and find `count` slices, by a sample of the largest tables with the tenant's column."""
-    rows: dict[str, int] = {}
-    for table in tables:
-        rows[str(table.name)] = count_rows(session, table)
-        advance(1)
+def sample(session: Session, catalog: Catalog, tables: Sequence[Table], count: int) -> tuple[Slice, ...]:
+    """`count` slices of about equal size, by a sample of the largest tables that have the tenant's column."""
     if count == 1:
-        return Survey(rows, (Slice(),))
+        return (Slice(),)
     direct = [one for one in tables if one.ownership.kind is OwnershipKind.OWNED and not one.ownership.path]
     weights: dict[TenantKey, float] = {}
     for table in sorted(direct, key=lambda one: -one.size_bytes)[:_SAMPLED_TABLES]:
         share = min(1.0, _SAMPLED_BYTES / max(1, table.size_bytes))
-        width = table.size_bytes / max(1, rows[str(table.name)])
-        for tenant, met in sample_tenants(session, table, 100 * share).items():
-            weights[tenant] = weights.get(tenant, 0) + met / share * width
-    return Survey(rows, slices(weights, key_kind(catalog.tenant_key_type), count))
+        met = sample_tenants(session, table, 100 * share)
+        width = table.size_bytes / max(1, sum(met.values()))  # of all that one row of the sample stands for
+        for tenant, rows in met.items():
+            weights[tenant] = weights.get(tenant, 0) + rows * width
+    return slices(weights, key_kind(catalog.tenant_key_type), count)
+
+
+def count_tables(session: Session, tables: Sequence[Table]) -> dict[str, int]:
+    """Every table's rows, by its name."""
+    return {str(table.name): count_rows(session, table) for table in tables}
 
 
 def slices(weights: Mapping[TenantKey, float], kind: KeyKind, count: int) -> tuple[Slice, ...]:

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
@@ -41,10 +41,11 @@ class Workers:
             self._processes.append(process)
             self._pipes.append(ours)
 
-    def run(self, parts: Sequence[PartSpec], report: Report) -> None:
-        """Run the parts, one a process. The first failure ends all of them and is raised."""
+    def run(self, parts: Sequence[PartSpec], report: Report, meanwhile: Callable[[], None]) -> None:
+        """Run the parts, one a process, and `meanwhile` here. The first failure ends all of them and is raised."""
         for pipe, part in zip(self._pipes, parts, strict=False):
             pipe.send(part)
+        meanwhile()
         open_pipes = self._pipes[: len(parts)]
         while open_pipes:
             for ready in wait(open_pipes):

@@ -122,9 +122,9 @@ def test_a_killed_worker_is_one_clear_error(shop: Shop, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "PARALLEL_BYTES_MIN", 0)
     real = Workers.run
 
-    def kill(self: Workers, parts: object, report: object) -> None:
+    def kill(self: Workers, *arguments: object) -> None:
         self._processes[0].kill()
-        real(self, parts, report)  # type: ignore[arg-type]
+        real(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Workers, "run", kill)
     with pytest.raises(OutlastError, match="killed"):
