@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import backup, memory, restore
+from bench import backup, memory, restore, scale
 from bench.database import Size, build
 from bench.figures import Figure
 from outlast.sources.postgres.server import EmbeddedServer, embedded
@@ -35,25 +35,37 @@ def measured_database(size: Size, big_items: int) -> Iterator[tuple[EmbeddedServ
 
 
 def main() -> None:
-    """`python -m bench [SCALE]`: at SCALE 0.05 it is a quick try, whose figures are not written anywhere."""
-    scale = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-    size = Size(int(5000 * scale), int(100_000 * scale), int(3_000_000 * scale), int(1_000_000 * scale))
+    """`python -m bench [SCALE]`: at SCALE 0.05 it is a quick try, whose figures are not written anywhere.
+
+    `python -m bench SCALE scale` measures bench/scale.py alone, and writes nothing either.
+    """
+    share = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
+    if sys.argv[2:] == ["scale"]:
+        print(*measured_crowd(share), sep="\n")
+        return
+    size = Size(int(5000 * share), int(100_000 * share), int(3_000_000 * share), int(1_000_000 * share))
     figures: list[Figure] = []
-    with measured_database(size, int(75_000 * scale)) as (server, url, folder):
+    with measured_database(size, int(75_000 * share)) as (server, url, folder):
         with psycopg.connect(url) as connection:
             row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
             assert row is not None
             database_bytes = row[0]
         figures += backup.measure(server, url, folder)
         figures += restore.measure(url, folder)
-    with measured_database(Size(50, 500, 5_000, 5_000), int(4_000_000 * scale)) as (_, url, folder):
+    with measured_database(Size(50, 500, 5_000, 5_000), int(4_000_000 * share)) as (_, url, folder):
         figures += memory.measure(url, folder)
+    figures += measured_crowd(share)
     text = document(figures, database_bytes)
     print(text)
-    if scale == 1.0:
+    if share == 1.0:
         DOCUMENT.write_text(text, encoding="utf-8")
     if not all(figure.kept for figure in figures):
         sys.exit(4)
+
+
+def measured_crowd(share: float) -> list[Figure]:
+    with embedded(SETTINGS) as server, tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
+        return scale.measure(server, Path(folder), max(40_000, int(200_000 * share)))
 
 
 def document(figures: list[Figure], database_bytes: int) -> str:
