@@ -131,6 +131,10 @@ class StatusSettings(Section):
     max_age: Duration = Field(
         default=timedelta(hours=26), description="`status` ends with 4 where a newest restorable moment is older."
     )
+    max_lag: Literal["off"] | Duration = Field(
+        default=timedelta(minutes=15),
+        description='And where the log of a source that is followed is behind by more; "off" after a teardown.',
+    )
 
 
 class RestoreSettings(Section):

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -25,9 +25,8 @@ class Spool:
     """Append and read back. Not thread-safe: one process, one spool."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
-        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by __exit__
+        self._opened: IO[bytes] | None = None
         self._aead = AESGCM(AESGCM.generate_key(256))
         self._buffer = bytearray()
         self._written = 0
@@ -36,12 +35,21 @@ class Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def closing_itself(self) -> Self:
-        """For a spool without a `with`: its file is closed when nobody holds the spool any more."""
-        weakref.finalize(self, self._file.close)
+        """For a spool without a `with`, which lives as long as somebody reads from it: its file goes when it does."""
         return self
+
+    @property
+    def _file(self) -> IO[bytes]:
+        # Only for what memory does not hold: very many tenants at once would run out of descriptors.
+        if self._opened is None:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._opened = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - closed by __exit__
+            weakref.finalize(self, self._opened.close)
+        return self._opened
 
     def append(self, sealed: bytes) -> int:
         """Keep bytes that are ciphertext already. Returns where they stand."""
@@ -52,6 +60,10 @@ class Spool:
         return offset
 
     def read(self, offset: int, length: int) -> bytes:
+        if offset >= self._written:
+            within = offset - self._written
+            if within + length <= len(self._buffer):
+                return bytes(self._buffer[within : within + length])
         if offset + length > self._written:
             self._flush()
         data = os.pread(self._file.fileno(), length, offset)

@@ -29,7 +29,9 @@ class DifferenceFoundError(OutlastError):
 def diff(
     context: typer.Context,
     tenant: Annotated[str, typer.Argument(metavar="TENANT", help="A tenant's key or label.")],
-    at: Annotated[str, typer.Option(metavar="MOMENT", help="From: latest, a timestamp, run:7, or an LSN.")] = "latest",
+    at: Annotated[
+        str, typer.Option(metavar="MOMENT", help="From: latest, run:7, a timestamp, an LSN, or before:TRANSACTION.")
+    ] = "latest",
     to: Annotated[str, typer.Option(metavar="MOMENT", help="To: another moment, or live for the database.")] = LIVE,
     source: Annotated[str, typer.Option(metavar="NAME", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
 ) -> ExitCode:
@@ -39,19 +41,19 @@ def diff(
     0 where they are equal to the last byte.
     """
     from outlast.restore.comparison import compare_states
-    from outlast.restore.history import past_of
+    from outlast.restore.history import find_entry, past_at
 
     invocation = Invocation.of(context)
     vault = invocation.vault
-    first = vault.resolve(source, at)
-    before = past_of(vault, source, vault.find_tenant(source, tenant, first.run), str(first.moment))
+    first = invocation.moment(source, at)
+    before = past_at(vault, source, find_entry(vault, source, tenant, first), first)
     if to == LIVE:
         effect, until = _with_live(invocation, source, before), LIVE
     else:
-        second = vault.resolve(source, to)
-        entry = vault.find_tenant(source, before.tenant.key, second.run)
-        effect = compare_states(before, past_of(vault, source, entry, str(second.moment)))
-        until = str(second.moment)
+        second = invocation.moment(source, to)
+        entry = find_entry(vault, source, before.tenant.key, second)
+        effect = compare_states(before, past_at(vault, source, entry, second))
+        until = str(second)
     who = before.tenant
 
     def text(console: Console) -> None:

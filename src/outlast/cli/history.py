@@ -11,9 +11,12 @@ from outlast.cli.render import count, table_of
 from outlast.core.errors import ExitCode, NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from outlast.core.tenant import Tenant
+    from outlast.restore.coverage import Stretch
     from outlast.vault.manifest import Manifest
     from outlast.vault.reader import TenantEntry
     from outlast.vault.run import RunRecord
@@ -27,10 +30,14 @@ def history(
 ) -> ExitCode:
     """List the moments to which a tenant can be restored.
 
-    The newest first. A run in which nothing of the tenant changed shows the same state as the one below it.
+    Every run, the newest first, and from when to when the log gives any moment between. A run in which nothing of the
+    tenant changed shows the same state as the one below it.
     """
+    from outlast.restore.coverage import followed
+
     invocation = Invocation.of(context)
     vault = invocation.vault
+    stretches = followed(vault, source)
     found: list[tuple[RunRecord, TenantEntry]] = []
     last: NotFoundError | None = None
     for run in reversed(vault.runs(source)):
@@ -42,7 +49,9 @@ def history(
             last = error  # not there yet, or gone: only if it is in no run at all does the person hear it
     if not found:
         assert last is not None
-        raise last
+        if not stretches:
+            raise last
+        return _only_logged(invocation, source, tenant, stretches)
     manifests: dict[tuple[int, str], Manifest] = {}
     for _, entry in found:
         if (entry.head.run, entry.head.pack) not in manifests:
@@ -53,10 +62,40 @@ def history(
     def text(console: Console) -> None:
         rows = [line.shown for line in lines]
         console.print(table_of(("run", "moment", "rows", "tables", "changed", "state"), rows, right=(0, 2, 3)))
+        _print_stretches(console, stretches)
         console.print(f"{known}: {count(len(lines), 'restorable moment')}. {_next(known)}")
 
-    fields = {"tenant": known.key, "label": known.label, "moments": [line.fields for line in lines]}
+    fields = {
+        "tenant": known.key,
+        "label": known.label,
+        "moments": [line.fields for line in lines],
+        "any_moment": [stretch.to_json() for stretch in stretches],
+    }
     return invocation.output.finish(fields, text)
+
+
+def _only_logged(invocation: Invocation, source: str, name: str, stretches: Sequence[Stretch]) -> ExitCode:
+    """A tenant that came after the newest run: the log alone has it."""
+    from outlast.restore.history import find_entry
+
+    known = find_entry(invocation.vault, source, name, invocation.moment(source, "latest")).tenant
+
+    def text(console: Console) -> None:
+        _print_stretches(console, stretches)
+        console.print(f"{known} is in no run yet, but in the log.")
+
+    fields = {
+        "tenant": known.key,
+        "label": known.label,
+        "moments": [],
+        "any_moment": [stretch.to_json() for stretch in stretches],
+    }
+    return invocation.output.finish(fields, text)
+
+
+def _print_stretches(console: Console, stretches: Sequence[Stretch]) -> None:
+    for stretch in stretches:
+        console.print(f"Any moment from {stretch.first} to {stretch.last}{stretch.ended}")
 
 
 def _next(tenant: Tenant) -> str:

@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
     "Protect": (
         Entry("backup", "backup", "Take every tenant's rows into the vault."),
         Entry("follow", "follow", "Capture every change as it is committed."),
+        Entry("fold", "fold", "Make a run out of the log that `follow` wrote, without a look at the database."),
         Entry(
             "tripwire",
             "tripwire",
@@ -64,6 +65,11 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         Entry("diff", "diff", "Compare a tenant at two moments, or with the live database."),
     ),
     "Restore": (
+        Entry(
+            "damage",
+            "damage",
+            "Show who lost what since a moment, the largest first, and in which transactions, from the log alone.",
+        ),
         Entry("restore", "restore", "Plan to put tenants back into the live tables, and with --execute do it."),
         Entry("apply", "apply", "Carry out a plan exactly as it was shown."),
         Entry("undo", "undo", "Plan to take back what a plan did, and with --execute do it."),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import typer
 
     from outlast.config import Config
+    from outlast.restore.moments import At
     from outlast.sources.postgres.catalog import OwnershipSettings
     from outlast.sources.postgres.following import FollowingSettings
     from outlast.sources.postgres.schema import Catalog
@@ -90,6 +91,15 @@ class Invocation:
         from outlast.vault.reader import Vault
 
         return Vault.open(self.store, self.pin, self.identity)
+
+    def moment(self, source: str, text: str) -> At:
+        """What a moment that somebody named comes to; said, where it is not plainly a run."""
+        from outlast.restore.moments import resolve
+
+        found = resolve(self.vault, source, text, self.config.key_dir)
+        if found.position is not None:
+            self.output.note(f"{text} is {found.told}.")
+        return found
 
     @cached_property
     def sealed_vault(self) -> Vault:

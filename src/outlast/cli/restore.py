@@ -96,7 +96,7 @@ def restore(
     other tenants are never touched, and with --mode missing no row that exists. What stands in the way is listed, and
     refused with exit code 3. What a restore changed can be taken back: outlast undo PLAN.
     """
-    from outlast.restore.history import find_entries, resolve
+    from outlast.restore.history import find_entries
 
     invocation = Invocation.of(context)
     names = _names(tenants or [], tenants_file)
@@ -104,7 +104,7 @@ def restore(
         Mode(mode.value), table or [], where or [], keep or [], on_conflict or [], delete_newer=delete_newer
     )
     recipe = replace(recipe, with_shared=with_shared)
-    moment = resolve(invocation.vault, source, at)
+    moment = invocation.moment(source, at)
     now = datetime.now(UTC)
     plan = Plan(
         new_plan_id(now),
@@ -146,6 +146,7 @@ def carry_out(
 
     if executed:
         undo_signer(invocation)  # refuse before anything is written
+        put_plan(invocation.state, plan.id, plan.to_bytes())  # what is cut short can be undone, too
     with Events(way.events, invocation.output) as events:
         many = len(entries) > invocation.config.document.jobs.from_tenants
         if executed and (way.job or many):

@@ -18,8 +18,7 @@ from outlast.core.table import TableName
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from outlast.vault.manifest import Manifest, TableManifest
-    from outlast.vault.reader import TenantEntry, Vault
+    from outlast.restore.history import Past, PastTable
 
 _WIDTH_MAX = 60
 """A value is cut to this width in a person's table; --json always has all of it."""
@@ -31,7 +30,9 @@ def show(
     context: typer.Context,
     tenant: Annotated[str, typer.Argument(metavar="TENANT", help="A tenant's key or label; @shared for shared data.")],
     table: Annotated[str | None, typer.Argument(metavar="TABLE", help="schema.table; without one, the tables.")] = None,
-    at: Annotated[str, typer.Option(metavar="MOMENT", help="latest, a timestamp, run:7, or an LSN.")] = "latest",
+    at: Annotated[
+        str, typer.Option(metavar="MOMENT", help="latest, run:7, a timestamp, an LSN, or before:TRANSACTION.")
+    ] = "latest",
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Only the row with this key; several columns joined by commas.")
     ] = None,
@@ -42,95 +43,101 @@ def show(
 
     In key order, as they were at the moment. Reads the vault only, so it answers while the database is down.
     """
+    from outlast.restore.history import find_entry, past_at
+
     invocation = Invocation.of(context)
     vault = invocation.vault
-    run = vault.resolve(source, at)
-    entry = vault.find_tenant(source, tenant, run.run)
-    manifest = vault.manifest(source, entry)
+    moment = invocation.moment(source, at)
+    entry = find_entry(vault, source, tenant, moment)
+    past = past_at(vault, source, entry, moment)
+    for note in past.notes:
+        invocation.output.note(f"Note: {note}.")
     head: dict[str, object] = {
         "tenant": entry.tenant.key,
         "label": entry.tenant.label,
-        "run": run.run,
-        "moment": run.moment.to_json(),
+        "run": moment.run.run,
+        "moment": moment.moment.to_json(),
+        **moment.to_json(),
+        "notes": list(past.notes),
     }
     if table is None:
-        return _tables(invocation, manifest, entry, head, str(run.moment))
-    name, stored = _find_table(manifest, entry, table)
-    columns = [column for column, _ in stored.columns]
+        return _tables(invocation, past, head)
+    name, stored = _find_table(past, table)
+    columns = list(stored.layout.columns)
     rows: list[Row] = []
     more = False
-    for row in _rows(vault, source, entry, stored, _wanted(stored, key)):
+    for row in _rows(past, stored, _wanted(stored, key)):
         if len(rows) == limit:
             more = True
             break
         rows.append(row)
     if key is not None and not rows:
         raise NotFoundError(
-            f"tenant {entry.tenant} has no row with key {key!r} in {name} at {run.moment}",
-            hint=f"The key is ({', '.join(stored.key)}). Another moment: outlast history {tenant}",
+            f"tenant {entry.tenant} has no row with key {key!r} in {name} at {moment}",
+            hint=f"The key is ({', '.join(stored.layout.key)}). Another moment: outlast history {tenant}",
         )
 
     def text(console: Console) -> None:
         _print_rows(console, columns, [[_short(cell) for cell in row] for row in rows])
         left = f" of {stored.rows:,} (--limit shows more)" if more else ""
-        console.print(f"{count(len(rows), 'row')}{left} of {name}, tenant {entry.tenant}, at {run.moment}")
+        console.print(f"{count(len(rows), 'row')}{left} of {name}, tenant {entry.tenant}, at {moment}")
 
     fields = {
         **head,
         "table": name,
-        "columns": [{"name": column, "type": kind} for column, kind in stored.columns],
+        "columns": [{"name": column, "type": kind} for column, kind in zip(columns, stored.types, strict=True)],
         "rows": [dict(zip(columns, row, strict=True)) for row in rows],
         "more": more,
     }
     return invocation.output.finish(fields, text)
 
 
-def _tables(
-    invocation: Invocation, manifest: Manifest, entry: TenantEntry, head: dict[str, object], moment: str
-) -> ExitCode:
-    stored = sorted(manifest.tables.items())
+def _tables(invocation: Invocation, past: Past, head: dict[str, object]) -> ExitCode:
+    stored = sorted((str(name), table) for name, table in past.tables.items())
 
     def text(console: Console) -> None:
         console.print(table_of(("table", "rows"), [(name, f"{table.rows:,}") for name, table in stored], right=(1,)))
-        console.print(f"tenant {entry.tenant} at {moment}")
+        console.print(f"tenant {past.tenant} at {past.moment}")
 
     tables = [{"table": name, "rows": table.rows} for name, table in stored]
     return invocation.output.finish({**head, "tables": tables}, text)
 
 
-def _find_table(manifest: Manifest, entry: TenantEntry, given: str) -> tuple[str, TableManifest]:
+def _find_table(past: Past, given: str) -> tuple[str, PastTable]:
     try:
         name = str(TableName.parse(given))
     except ValueError:
         raise UsageError(f"{given!r} is no table name", hint="Write table or schema.table.") from None
-    if name in manifest.tables:
-        return name, manifest.tables[name]
-    bare = [one for one in manifest.tables if TableName.parse(one).name == given]
+    tables = {str(one): table for one, table in past.tables.items()}
+    if name in tables:
+        return name, tables[name]
+    bare = [one for one in tables if TableName.parse(one).name == given]
     if len(bare) == 1:
-        return bare[0], manifest.tables[bare[0]]
-    close = difflib.get_close_matches(name, manifest.tables, 3) or sorted(manifest.tables)[:10]
+        return bare[0], tables[bare[0]]
+    close = difflib.get_close_matches(name, tables, 3) or sorted(tables)[:10]
     raise NotFoundError(
-        f"tenant {entry.tenant} has no rows in a table {name} at that moment",
+        f"tenant {past.tenant} has no rows in a table {name} at that moment",
         hint=f"It has: {', '.join(close)}." if close else "It has no rows at all.",
     )
 
 
-def _wanted(stored: TableManifest, key: str | None) -> Row | None:
+def _wanted(stored: PastTable, key: str | None) -> Row | None:
     if key is None:
         return None
-    if not stored.key:
+    if not stored.layout.key:
         raise UsageError("this table has no key, so --key cannot pick a row", hint="Leave --key out.")
-    parts = tuple(key.split(",")) if len(stored.key) > 1 else (key,)
-    if len(parts) != len(stored.key):
-        raise UsageError(f"the key of this table is ({', '.join(stored.key)})", hint="Join its values by commas.")
+    parts = tuple(key.split(",")) if len(stored.layout.key) > 1 else (key,)
+    if len(parts) != len(stored.layout.key):
+        raise UsageError(
+            f"the key of this table is ({', '.join(stored.layout.key)})", hint="Join its values by commas."
+        )
     return parts
 
 
-def _rows(vault: Vault, source: str, entry: TenantEntry, stored: TableManifest, wanted: Row | None) -> Iterator[Row]:
-    names = [column for column, _ in stored.columns]
-    positions = [names.index(column) for column in stored.key]
-    for _, data in vault.chunks(source, entry, stored, stored.chunks):
-        for line in data.splitlines():
+def _rows(past: Past, stored: PastTable, wanted: Row | None) -> Iterator[Row]:
+    positions = [stored.layout.columns.index(column) for column in stored.layout.key]
+    for data in past.read(stored):
+        for line in data.split(b"\n")[:-1]:
             row = tuple(value(field) for field in row_fields(line))
             if wanted is None or tuple(row[position] for position in positions) == wanted:
                 yield row

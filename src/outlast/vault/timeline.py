@@ -42,20 +42,13 @@ class State:
 
 
 class Timeline:
-    """Reads states out of a vault. `make_spool` is called once, when the first state is computed."""
+    """Reads states out of a vault, several at once if need be. `make_spool` is called for each."""
 
     def __init__(self, vault: Vault, source: str, make_spool: Callable[[], Spooling]) -> None:
         self.vault = vault
         self.source = source
         self.epochs = Epochs(vault, source)
         self._make_spool = make_spool
-        self._spool: Spooling | None = None
-
-    @property
-    def spool(self) -> Spooling:
-        if self._spool is None:
-            self._spool = self._make_spool()
-        return self._spool
 
     # Tenants
 
@@ -109,7 +102,7 @@ class Timeline:
         gap = self.epochs.gap(epoch, base, until, entry.prefix)
         if gap is not None:
             raise self._refused(epoch, base, gap, until)
-        moves = _Moves(self, epoch, base)
+        moves = _Moves(self, epoch, base, self._make_spool())
         replay, manifest, shelf = self._replay(entry, epoch, base, until, moves)
         for header in epoch.headers:
             recorded = record_from is not None and header.segment >= record_from
@@ -137,7 +130,7 @@ class Timeline:
             described = stored.get(name) or next(iter(stored.values()))
             return (data for _, data in self.vault.chunks(self.source, entry, described, refs))
 
-        shelf = Shelf(read, self.spool)
+        shelf = Shelf(read, moves.spool)
         schema = [
             change
             for details in self.epochs.notable(epoch, until)
@@ -252,7 +245,8 @@ class Timeline:
 class _Moves:
     """What other tenants gave, computed by carrying them forward to just after they gave it."""
 
-    def __init__(self, timeline: Timeline, epoch: Epoch, base: Base) -> None:
+    def __init__(self, timeline: Timeline, epoch: Epoch, base: Base, spool: Spooling) -> None:
+        self.spool = spool
         self._timeline = timeline
         self._epoch = epoch
         self._base = base
