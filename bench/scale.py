@@ -146,8 +146,8 @@ def measure(server: EmbeddedServer, folder: Path, tenants: int) -> list[Figure]:
                 f"{ours / today:.2f}",
                 "1",
                 ours < today,
-                f"{ours:.1f} s of {today:.1f} s: pg_restore -j2 of a dump that is at hand into a new database, then COPY of "
-                f"the {crowd.VICTIMS} from there; a single run.",
+                f"{ours:.1f} s of {today:.1f} s: pg_restore -j2 of a dump at hand into a new database, then COPY "
+                f"of the {crowd.VICTIMS} from there; a single run.",
             ),
         ]
 

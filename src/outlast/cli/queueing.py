@@ -70,6 +70,18 @@ def restore_as_job(
                 raise
 
 
+def leave_to_workers(invocation: Invocation, plan: Plan, entries: Sequence[TenantEntry], way: Way) -> ExitCode:
+    """Put the job into the queue, and no more."""
+    from outlast.jobs.queue import Queue
+
+    with Queue(place_of(invocation)) as queue:
+        job = _submitted(invocation, queue, None, plan, entries, way, shown=None)
+    fields = {"job": job.id, "tenants": job.tenants, "parts": job.batches}
+    return invocation.output.finish(
+        fields, f"Job {job.id} waits for workers (outlast worker). See how far it is: outlast jobs show {job.id}"
+    )
+
+
 def _end_now(invocation: Invocation, job: str) -> None:
     """End as a killed process would: what is under way rolls back, and the queue gives it to somebody else."""
     invocation.output.fail(
@@ -86,7 +98,7 @@ def _end_now(invocation: Invocation, job: str) -> None:
 def _submitted(
     invocation: Invocation,
     queue: Queue,
-    runner: Runner,
+    runner: Runner | None,
     plan: Plan,
     entries: Sequence[TenantEntry],
     way: Way,
@@ -117,7 +129,8 @@ def _submitted(
     header = Header(
         name, plan.source, len(keys), document.batches, datetime.now(UTC), socket.gethostname(), fingerprint
     )
-    runner.knows(name, document, entries)
+    if runner is not None:
+        runner.knows(name, document, entries)
     queue.submit(header, sealed(invocation, document.to_bytes()))
     invocation.output.note(f"Job {name}: {len(keys):,} tenants in {document.batches} parts.")
     return header

@@ -84,6 +84,9 @@ def restore(
     job: Annotated[
         bool, typer.Option("--job", help="Make it a durable job, as a restore of very many tenants always is.")
     ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Put the job into the queue and leave it to the workers there.")
+    ] = False,
     events: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Append a JSON line for each tenant as it is finished; - is stdout."),
@@ -120,16 +123,20 @@ def restore(
     )
     found = find_entries(invocation.vault, source, names, moment)
     entries = list({entry.prefix: entry for entry in found}.values())
-    return carry_out(invocation, plan, entries, Way(parallel, job, events), executed=execute)
+    return carry_out(invocation, plan, entries, Way(parallel, job, events, detach), executed=execute)
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the work is done: transactions at once (None: as outlast.toml has it), as a job, and where events go."""
+    """How the work is done: transactions at once (None: as outlast.toml has it), as a job, and where events go.
+
+    `detached`: as a job that this process does not wait for.
+    """
 
     parallel: int | None = None
     job: bool = False
     events: str | None = None
+    detached: bool = False
 
 
 def carry_out(
@@ -147,6 +154,12 @@ def carry_out(
     if executed:
         undo_signer(invocation)  # refuse before anything is written
         put_plan(invocation.state, plan.id, plan.to_bytes())  # what is cut short can be undone, too
+    if way.detached:
+        from outlast.cli.queueing import leave_to_workers
+
+        if not executed:
+            raise UsageError("--detach leaves work to others, and a plan is none", hint="Add --execute.")
+        return leave_to_workers(invocation, plan, entries, way)
     with Events(way.events, invocation.output) as events:
         many = len(entries) > invocation.config.document.jobs.from_tenants
         if executed and (way.job or many):
