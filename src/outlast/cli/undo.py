@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from outlast.cli.restoring import entries_of
 from outlast.core.errors import ExitCode, Refused
 from outlast.core.plan import Plan, TenantState, new_plan_id
 from outlast.core.recipe import Mode, Prefer, Recipe
+
+if TYPE_CHECKING:
+    from outlast.vault.reader import TenantEntry
 
 
 def undo(
@@ -38,9 +41,8 @@ def undo(
     """
     invocation = Invocation.of(context)
     undone = find_plan(invocation, plan)
-    # One whose answer was lost stands as failed here: the vault and the server know better, and are asked
-    keys = [one.tenant.key for one in undone.tenants if one.state in (TenantState.DONE, TenantState.FAILED)]
-    if not keys:
+    entries = _changed(invocation, undone)
+    if not entries:
         raise Refused(
             f"plan {undone.id} changed nothing: there is nothing to undo", hint="See what was done: outlast plans"
         )
@@ -57,4 +59,17 @@ def undo(
         undone.target,
         at=undone.at,
     )
-    return carry_out(invocation, new, entries_of(invocation, new, keys), Way(parallel), executed=execute)
+    return carry_out(invocation, new, entries, Way(parallel), executed=execute)
+
+
+def _changed(invocation: Invocation, plan: Plan) -> list[TenantEntry]:
+    """The tenants that the plan changed. One that was cut short does not know: the vault has its before-images."""
+    if plan.executed:
+        keys = [one.tenant.key for one in plan.tenants if one.state is TenantState.DONE]
+        return entries_of(invocation, plan, keys) if keys else []
+    from outlast.vault.undo import list_undo
+
+    vault = invocation.vault
+    kept = list_undo(vault.store, plan.source, plan.id, vault.pin.signers)
+    prefixes = {prefix for one in kept for prefix in one.index.entries}
+    return [entry for entry in vault.entries(plan.source, plan.run) if entry.prefix in prefixes]

@@ -10,25 +10,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outlast.core.errors import CorruptionError, OutlastError
 from outlast.core.tenant import Tenant, TenantKey
 from outlast.vault.header import HEADER_PATH, NAMING_PATH, verify_header
-from outlast.vault.keys import prefix_of
+from outlast.vault.keys import Identity, prefix_of
 from outlast.vault.lineage import Span, trace
+from outlast.vault.manifest import Head
 from outlast.vault.marks import Ledger, Mark, mark_path, read_mark
-from outlast.vault.reader import Vault
+from outlast.vault.reader import TenantEntry, Vault
 from outlast.vault.record import digest
 from outlast.vault.run import RunRecord, read_run, run_path
 from outlast.vault.scrub_findings import Finding as Finding
 from outlast.vault.scrub_findings import Level as Level
 from outlast.vault.scrub_tenant import TenantFolder, scrub_folder
+from outlast.vault.undo import scrub_undo
 
 _FOLDERS_AT_ONCE = 4
 _PATH = re.compile(
     r"(?P<source>[^/]+)/(?:(?:runs/(?P<run>\d{10})|marks/(?P<mark>\d{10}))\.json"
-    r"|(?P<prefix>[0-9a-f]{32})/(?:packs/(?P<pack>[0-9a-f]{64})|keys/(?P<key>age1[0-9a-z]+)\.age))"
+    r"|(?P<prefix>[0-9a-f]{32})/(?:packs/(?P<pack>[0-9a-f]{64})|keys/(?P<key>age1[0-9a-z]+)\.age)"
+    r"|undo/(?P<undo>[0-9a-z]+/[0-9a-f]{64}))"
 )
 
 
@@ -63,6 +66,7 @@ class _Source:
     runs: list[int]
     marks: list[int]
     folders: dict[str, dict[str, int]]
+    undo: dict[str, int] = field(default_factory=dict)
 
 
 Progress = Callable[[int], None]
@@ -132,9 +136,24 @@ def _sort(sources: dict[str, _Source], path: str, size_bytes: int) -> Finding | 
         source.runs.append(int(match["run"]))
     elif match["mark"]:
         source.marks.append(int(match["mark"]))
+    elif match["undo"]:
+        source.undo[path] = size_bytes
     else:
         source.folders.setdefault(match["prefix"], {})[path] = size_bytes
     return None
+
+
+def _undo(vault: Vault, source: _Source, progress: Progress) -> Iterator[Finding]:
+    """Before-images of applied plans: all their bytes, and with a key every row. Those of erased tenants stay shut."""
+
+    def key_of(name: str, prefix: str, recipient: str) -> Identity:
+        return vault.key(name, TenantEntry(Tenant(TenantKey(prefix)), prefix, recipient, Head(0, "", 0, 0)))
+
+    opened = key_of if vault.has_identity else None
+    for path, error in scrub_undo(vault.store, sorted(source.undo), vault.pin.signers, opened):
+        if error.code != "erased":
+            yield Finding.of(error, path)
+    progress(sum(source.undo.values()))
 
 
 def _source(
@@ -154,6 +173,8 @@ def _source(
     if digests:
         newest[source.name] = Anchor(max(digests), digests[max(digests)])
     findings += _names(vault, source, names)
+    if only is None:
+        findings += _undo(vault, source, progress)
     spans: dict[str, list[Span]] = {}
     for span in lineage.spans:
         spans.setdefault(span.prefix, []).append(span)
