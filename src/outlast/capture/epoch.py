@@ -44,6 +44,7 @@ class Begun:
     in_vault: Lsn
     tables: Tables | None
     run: int | None = None
+    interrupted: frozenset[int] = frozenset()  # commits of transactions of which the vault has a part only
 
 
 def standing(place: Place) -> Standing:
@@ -80,11 +81,14 @@ def take_up(place: Place, map_: RouteMap, numbers: Numbering, newest: SegmentHea
     """Go on with the newest epoch. Keys that were made for tenants and not noted here are read off the segments."""
     found = Checkpoint.from_json(map_.note(NOTE))
     assert found is not None
+    parts: dict[int, bool] = {}
     if newest.segment > found.segment:
         later = reader_of(place).headers(place.source, first=found.segment + 1)
         made = {prefix: frame.recipient for header in later for prefix, frame in header.frames.items()}
         numbers.made_before(made)
-    return Begun(found, LogEnd(newest.segment, newest.chained), max(newest.position, found.position), None)
+        parts = {commit: last for header in later for commit, _, last in header.parts}
+    interrupted = frozenset(commit for commit, last in parts.items() if not last)
+    return Begun(found, LogEnd(newest.segment, newest.chained), newest.position, None, None, interrupted)
 
 
 def begin(

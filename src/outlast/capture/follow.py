@@ -193,6 +193,7 @@ class Follower:
         self._frames = Frames(self._numbers, tables.plan.edges)
         if begun.tables is None:
             self._frames.contents.partial.extend(tables.partial)
+        self._frames.interrupted = begun.interrupted
         self._flusher = Flusher(
             place.store,
             SegmentWriter(place.store, place.keys, place.source),
@@ -350,6 +351,8 @@ class Follower:
                 continue
             break
         self.watch.calm("vault")
+        if self._frames.doubtful:
+            self.watch.doubts(self._frames.doubtful)  # who sees the position move must see what is in doubt there
         self.watch.flushed(flushed)
         self._result.segments += 1
         self._result.transactions += flushed.transactions
@@ -416,6 +419,8 @@ class Follower:
             with mending.look_again(self._place, self._names, frames.doubtful) as again:
                 again.seed(self._map, self._numbers, self._place.state.directory)
                 self._schema.use(again.tables)
+                lacks = set(again.tables.partial) - set(self._tables.partial)
+                frames.contents.partial.extend(sorted(lacks))
                 self._use(again.tables)
         if not mending.busy and self._mended is None:
             mending.start(self._options.jobs)

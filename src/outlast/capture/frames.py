@@ -17,7 +17,7 @@ from outlast.core.entries import Edges, EntryWriter, LoggedTable
 from outlast.core.moment import Lsn
 from outlast.core.table import TableName
 from outlast.sources.postgres.transactions import Transaction, time_of
-from outlast.vault.segment import Gap, SchemaChange, TransactionSummary
+from outlast.vault.segment import Effects, Gap, SchemaChange, TransactionSummary
 
 _SOFT, _MOVED = -1, -2
 _ENTRY_BYTES = 13
@@ -70,6 +70,8 @@ class Frames:
         self.size_bytes = 0
         self.doubtful: dict[TableName | None, Lsn] = {}
         """Tables of which something is not known, each from when on; whoever reads them again takes them out."""
+        self.interrupted: frozenset[int] = frozenset()
+        """Commits of transactions that a part of is in the vault already, from before a crash."""
         self._numbers = numbers
         self._transaction: Transaction | None = None
         self._silent = False
@@ -95,19 +97,13 @@ class Frames:
         for one in did:
             tables = effect.setdefault(self._numbers.of(one.tenant).prefix, {})
             tables.setdefault(one.table, {})[one.operation.value] = one.rows
+        again = last and not self._part and self._commit in self.interrupted
         if did or self._part or not last:
-            self.contents.transactions.append(
-                TransactionSummary(
-                    self._xid,
-                    Lsn(self._commit),
-                    Lsn(self._end),
-                    time_of(self._time_us),
-                    self._part,
-                    last,
-                    effect,
-                )
-            )
-            self.size_bytes += _SUMMARY_BYTES
+            self._summarize(effect, last=last and not again)
+        if again:
+            # In parts, though it is whole: that tells a reader that the parts from before the crash are void.
+            self._part += 1
+            self._summarize({}, last=True)
         self._counts.clear()
         self._tables.clear()
         if last:
@@ -115,6 +111,13 @@ class Frames:
         else:
             self._part += 1
         return did
+
+    def _summarize(self, effect: Effects, *, last: bool) -> None:
+        summary = TransactionSummary(
+            self._xid, Lsn(self._commit), Lsn(self._end), time_of(self._time_us), self._part, last, effect
+        )
+        self.contents.transactions.append(summary)
+        self.size_bytes += _SUMMARY_BYTES
 
     def take(self) -> Contents:
         """What the segment holds; the next one begins empty."""

@@ -147,7 +147,8 @@ class Running:
 
     def caught_up(self) -> None:
         """Wait until all that is committed now is in the vault, and nothing is in doubt."""
-        self.followed.execute("SELECT pg_logical_emit_message(true, 'test', 'mark')")
+        # The server may commit without waiting for its disk: the mark must be there, or the target is an older one.
+        self.followed.execute("SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'test', 'mark')")
         target = Lsn.parse(str(self.followed.query("SELECT pg_current_wal_flush_lsn()")[0][0]))
         figures = self.follower.watch.figures
         wait_until(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.follow.conftest import Factory, Followed
-from tests.integration.follow.truth import State, Truth, differences, stored
+from tests.integration.follow.truth import Truth, compared
 from tests.servers import Server
 
 SCHEMA = """
@@ -184,20 +184,7 @@ def follow_each(one: Followed, owners: dict[str, str | None], changes: list[str]
             truth.note()
         running.caught_up()
         assert not running.follower.watch.ever
-    compare(one, truth, changes)
-
-
-def compare(one: Followed, truth: Truth, changes: list[str]) -> None:
-    """Every moment, of the tenants that are not as they were at the one before; of all of them at the last."""
-    vault = one.vault()
-    before: State = {}
-    for number, (lsn, expected) in enumerate(truth.moments):
-        last = number == len(truth.moments) - 1
-        tenants = {key for key in expected.keys() | before.keys() if expected.get(key) != before.get(key)}
-        found = stored(vault, str(lsn), None if last else tenants)
-        wrong = differences({key: expected[key] for key in expected if last or key in tenants}, found)
-        assert not wrong, f"after {['the base', *changes][number]!r} ({lsn}): {wrong}"
-        before = expected
+    compared(one.vault(), truth, ["the base", *changes])
 
 
 def test_every_change_lands_with_its_tenant(database: str, followed: Factory) -> None:

@@ -6,14 +6,14 @@ expression that gives the tenant's key, NULL for an orphan; None for a shared ta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from outlast.core.errors import NotFoundError
 from outlast.core.moment import Lsn
 from outlast.core.tenant import ORPHAN, SCHEMA, SHARED
-from outlast.restore.history import At, all_entries, find_entry, past_at, resolve
+from outlast.restore.history import At, find_entry, past_at, resolve
 from outlast.sources.postgres.session import Target, connect
 from outlast.vault.reader import TenantEntry, Vault
 
@@ -78,13 +78,29 @@ def stored(vault: Vault, at: str, tenants: Collection[str] | None = None, source
     return found
 
 
+def compared(vault: Vault, truth: Truth, labels: Sequence[str] = ()) -> None:
+    """Hold every noted moment against the vault: tenants that are not as they were before it; at the last, all."""
+    before: State = {}
+    for number, (lsn, expected) in enumerate(truth.moments):
+        last = number == len(truth.moments) - 1
+        tenants = {key for key in expected.keys() | before.keys() if expected.get(key) != before.get(key)}
+        found = stored(vault, str(lsn), None if last else tenants)
+        wrong = differences({key: expected[key] for key in expected if last or key in tenants}, found)
+        told = labels[number] if number < len(labels) else f"moment {number}"
+        assert not wrong, f"after {told!r} ({lsn}): {wrong}"
+        before = expected
+
+
 def _entries(vault: Vault, source: str, moment: At) -> list[TenantEntry]:
-    entries = {entry.tenant.key: entry for entry in all_entries(vault, source, moment)}
-    for reserved in (SHARED, ORPHAN):
-        with suppress(NotFoundError):
-            entries.setdefault(reserved, find_entry(vault, source, reserved, moment))
-    entries.pop(SCHEMA, None)
-    return list(entries.values())
+    """Every tenant that the vault knows at a moment, whether a run has it or only the log."""
+    names = {entry.tenant.key for entry in vault.entries(source, moment.run.run)} - {SCHEMA}
+    if moment.epoch is not None and moment.position is not None:
+        names |= {tenant.key for tenant in moment.timeline.tenants(moment.epoch, moment.position).values()}
+    found = []
+    for name in sorted(names | {SHARED, ORPHAN}):
+        with suppress(NotFoundError):  # a segment names tenants that come later in it
+            found.append(find_entry(vault, source, name, moment))
+    return found
 
 
 def differences(expected: State, found: State) -> list[str]:
