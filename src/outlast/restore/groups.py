@@ -25,7 +25,7 @@ from outlast.core.tenant import RESERVED, TenantKey
 from outlast.restore.applying import NotExactError, SurplusError
 from outlast.restore.attempt import apply_on, plan_on, transaction_status
 from outlast.restore.history import Past
-from outlast.restore.live import LiveRun, group_runs
+from outlast.restore.live import LiveRun, group_runs, read_snapshot
 from outlast.restore.reversal import Reversal
 from outlast.restore.scope import Scope
 from outlast.restore.sessions import Work
@@ -89,12 +89,16 @@ class GroupLive:
 
     runs: Mapping[tuple[TenantKey, TableName], LiveRun]
     tenant: TenantKey
+    seen: str  # the pg_snapshot that was read
 
     def run(self, table: Table) -> LiveRun:
         return self.runs.get((self.tenant, table.name)) or LiveRun(table, (), ())
 
     def chunks(self, table: Table) -> Iterator[Chunk]:
         raise NotGroupableError
+
+    def snapshot(self) -> str:
+        return self.seen
 
 
 @dataclass(slots=True)
@@ -260,6 +264,7 @@ class Groups:
     ) -> tuple[list[TenantPlan], list[TenantImages]]:
         """The plans of those that are as simple as most: nothing in their way, nothing new since they were shown."""
         keys = [member.key for member in group]
+        seen = read_snapshot(reader)
         runs = group_runs(reader, scope.catalog, scope.tables, keys, _GROUP_BYTES_MAX)
         plans, images = [], []
         for member in group:
@@ -267,7 +272,7 @@ class Groups:
             image = self._images(member)
             staged.begin()
             try:
-                plan = plan_on(reader, GroupLive(runs, member.key), staged, scope, member.past, image)
+                plan = plan_on(reader, GroupLive(runs, member.key, seen), staged, scope, member.past, image)
             except (NotGroupableError, VaultError, Refused):
                 continue
             if plan.state is TenantState.PLANNED:

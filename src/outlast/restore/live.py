@@ -44,6 +44,9 @@ class Live(Protocol):
 
     def run(self, table: Table) -> LiveRun: ...
 
+    def snapshot(self) -> str:
+        """The pg_snapshot that is read."""
+
     def chunks(self, table: Table) -> Iterator[Chunk]:
         """The rows of one table as chunks: for a run whose rows are too large to keep."""
 
@@ -61,6 +64,19 @@ class TenantLive:
 
     def chunks(self, table: Table) -> Iterator[Chunk]:
         return read_chunks(self.connection, self.catalog, table, self.tenant)
+
+    def snapshot(self) -> str:
+        return read_snapshot(self.connection)
+
+
+def read_snapshot(connection: Session) -> str:
+    """The pg_snapshot of the caller's transaction."""
+    try:
+        row = connection.execute(b"SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text").fetchone()
+    except psycopg.Error as error:
+        raise explain(error, "ask for the snapshot that is read") from error
+    assert row is not None
+    return str(row[0])
 
 
 def layout_of(table: Table) -> Layout:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
-import psycopg
-
 from outlast.core.conflict import Conflict, ConflictKind, Resolution
 from outlast.core.effect import Effect, Operation, merge
 from outlast.core.plan import TenantPlan, TenantState
@@ -33,7 +31,7 @@ from outlast.restore.rewriting import Rewriter, Rewrites
 from outlast.restore.scope import Scope as Scope
 from outlast.restore.staging import Staging
 from outlast.restore.wishes import StoredWish
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write_facts import evaluate_default
 from outlast.sources.postgres.write_order import write_order
 from outlast.sources.postgres.write_stage import ValueRefusedError
@@ -101,7 +99,7 @@ def plan_tenant(
         tuple(sorted(conflicts, key=lambda one: (one.table, one.kind))),
         notes_on(scope, {name: one.operations for name, one in outcomes.items() if one.operations}),
         changes={str(name): one.digest for name, one in sorted(outcomes.items()) if one.digest},
-        snapshot=_snapshot(reader),
+        snapshot=live.snapshot(),
         resolutions=tuple(settled),
     )
 
@@ -124,15 +122,6 @@ def notes_on(scope: Scope, operations: Mapping[TableName, Iterable[str]]) -> tup
             why = scope.facts.loud.get(name, why)
             notes.append(f"triggers of {name} will fire ({why}): {', '.join(triggers)}")
     return tuple(notes)
-
-
-def _snapshot(reader: Session) -> str:
-    try:
-        row = reader.execute(b"SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text").fetchone()
-    except psycopg.Error as error:
-        raise explain(error, "ask for the snapshot that is read") from error
-    assert row is not None
-    return str(row[0])
 
 
 def _in_order(scope: Scope, settled: Sequence[Resolution]) -> Iterator[Table]:
