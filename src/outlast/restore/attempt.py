@@ -33,6 +33,17 @@ from outlast.sources.postgres.write_stage import Stage, ValueRefusedError
 from outlast.sources.postgres.write_swaps import SwapRefusedError
 
 _ROUNDS_MAX = 5
+_REASONS = (
+    ValueRefusedError,
+    ReferenceGoneError,
+    NotExactError,
+    SurplusError,
+    CountMismatchError,
+    SwapRefusedError,
+    psycopg.IntegrityError,
+    psycopg.DataError,
+)
+"""What may be a conflict: the plan is made again and looked at more closely."""
 _LOOKS_MAX = 100
 _LOOK_S = 0.05
 
@@ -92,7 +103,7 @@ class Attempt:
                     raise stale(work.reader, self.scope, plan, self.shown)
                 if not plan.conflicts:
                     return self._write(work, plan, images)
-            except (ValueRefusedError, ReferenceGoneError, psycopg.IntegrityError, psycopg.DataError) as error:
+            except _REASONS as error:
                 problem = error
             except psycopg.Error as error:
                 raise explain(error, f"write the rows of tenant {self.past.tenant}") from error
@@ -113,17 +124,8 @@ class Attempt:
         return plan_on(reader, live, stage, self.scope, self.past, images, settled)
 
     def _write(self, work: Work, plan: TenantPlan, images: list[TenantImages]) -> TenantPlan:
-        try:
-            self.written = (work.number(), plan)
-            applied = apply_on(work, self.scope, [plan], self.keeper, images)
-        except NotExactError as error:
-            return refused(plan, [_not_exact(plan, error, self.scope)])
-        except SurplusError as error:
-            return refused(plan, [_surplus(plan, error, self.scope)])
-        except CountMismatchError as error:
-            return refused(plan, [_not_exact(plan, NotExactError(error.table), self.scope)])
-        except SwapRefusedError as error:
-            return refused(plan, [_swap(plan, error)])
+        self.written = (work.number(), plan)
+        applied = apply_on(work, self.scope, [plan], self.keeper, images)
         return replace(plan, state=TenantState.DONE, notes=(*plan.notes, *applied.notes), kept=applied.kept)
 
     def _done_before(self) -> TenantPlan | None:
@@ -141,6 +143,9 @@ class Attempt:
         plan = self.plan()
         if plan.conflicts:
             return plan
+        found = _found(plan, error, self.scope)
+        if found is not None:
+            return refused(plan, [found])
         if error is None or isinstance(error, ValueRefusedError):
             raise TransientError(f"rows of tenant {plan.tenant} changed while it was being restored")
         if isinstance(error, psycopg.IntegrityError | ReferenceGoneError) and not isinstance(
@@ -203,6 +208,17 @@ def transaction_status(connection: Session, xid: str, pause: Callable[[float], N
 
 def refused(plan: TenantPlan, found: list[Conflict]) -> TenantPlan:
     return replace(plan, state=TenantState.REFUSED, conflicts=(*plan.conflicts, *found))
+
+
+def _found(plan: TenantPlan, error: Exception | None, scope: Scope) -> Conflict | None:
+    """What the transaction itself found out."""
+    if isinstance(error, NotExactError):
+        return _not_exact(plan, error, scope)
+    if isinstance(error, CountMismatchError):
+        return _not_exact(plan, NotExactError(error.table), scope)
+    if isinstance(error, SurplusError):
+        return _surplus(plan, error, scope)
+    return _swap(plan, error) if isinstance(error, SwapRefusedError) else None
 
 
 def _triggers(scope: Scope, plan: TenantPlan) -> str:

@@ -48,7 +48,7 @@ def content(table: Table, alias: str) -> sql.Composed:
 def shown_key(table: Table, alias: str) -> sql.Composed:
     """SQL: the row's key as people read it, or NULL for a table without one."""
     if not table.key:
-        return sql.SQL("{}").format(sql.Literal(None))
+        return sql.SQL("NULL::pg_catalog.text").format()
     parts = [sql.SQL("{}.{}").format(sql.Identifier(alias), sql.Identifier(column)) for column in table.key]
     return sql.SQL("pg_catalog.concat_ws(', ', {})").format(sql.SQL(", ").join(parts))
 
