@@ -17,9 +17,11 @@ from outlast.capture.routing import Leaves
 from outlast.core.table import OwnershipKind, TableName
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.following_facts import FollowingFacts, Member, Names, read_following
+from outlast.sources.postgres.publication import lacking
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.schema_events import Shapes, read_shapes
 from outlast.sources.postgres.session import Session
+from outlast.sources.postgres.tenants import read_tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Tables:
     leaves: Leaves
     shapes: Shapes
     partial: tuple[TableName, ...]
-    """Roots of which a part is published for inserts and truncates alone: the log lacks their updates and deletes."""
+    """Roots of which a part is not published whole: the log lacks their updates and deletes, or more."""
 
     def root_of(self, member: Member) -> TableName:
         root = self.facts.root(member.root_oid)
@@ -49,18 +51,13 @@ def look(session: Session, settings: OwnershipSettings, names: Names) -> Tables:
         for member in facts.members
         if not member.partitioned and member.root_oid in roots
     }
-    partial = {
-        roots[member.root_oid]
-        for member in facts.members
-        if names.partial in member.publications and names.publication not in member.publications
-    }
     return Tables(
         catalog,
         facts,
         plan_routes(catalog),
         Leaves(leaves),
         Shapes(read_shapes(session)),
-        tuple(sorted(partial)),
+        lacking(facts, names),
     )
 
 
@@ -74,6 +71,9 @@ def seed(
 ) -> int:
     """Fill the map at the session's snapshot, with `only` these roots' rows (None: all). Returns rows read."""
     wanted = None if only is None else set(only)
+    for key, tenant in read_tenants(session, tables.catalog).items():  # also those that have a row nowhere else
+        numbers.relabel(numbers.number_of(key.encode("utf-8", "surrogateescape")), tenant.label)
+    numbers.take_named()
     members: Sequence[Member] = [
         member for member in tables.facts.members if wanted is None or tables.root_of(member) in wanted
     ]

@@ -30,6 +30,8 @@ _WORDS = {
     ChangeKind.ATTACHED: "a partition was attached",
     ChangeKind.DETACHED: "a partition was detached",
     ChangeKind.PERSISTENCE: "it became logged or unlogged",
+    ChangeKind.KEY: "its key is another one",
+    ChangeKind.PUBLICATION: "what is published of it was changed",
     ChangeKind.MISSED: "something in the schema changed that could not be told",
 }
 
@@ -91,6 +93,8 @@ class SchemaWatch:
     def _judge(self, change: SchemaChange) -> None:
         if change.kind is ChangeKind.IDENTITY:
             return
+        if change.kind is ChangeKind.PUBLICATION and change.now not in self._tables.facts.publications:
+            return  # a publication of somebody else's
         self._doubt(change.root or change.table, _WORDS[change.kind])
 
     def _doubt(self, table: TableName | None, reason: str) -> None:

@@ -7,7 +7,7 @@ promise that is weaker than it could be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from outlast.core.table import Table
@@ -95,7 +95,7 @@ def _of_publications(facts: FollowingFacts, settings: FollowingSettings) -> Iter
 
 
 def _of_tables(facts: FollowingFacts, settings: FollowingSettings, membership: Membership) -> Iterator[Notice]:
-    whole, partial = (_covered(facts, name) for name in settings.names.publications)
+    whole, partial = (publication.covered(facts, name) for name in settings.names.publications)
     for choice in membership.choices:
         member = choice.member
         if member.oid in whole and breaks(member):
@@ -135,17 +135,6 @@ def _of_tables(facts: FollowingFacts, settings: FollowingSettings, membership: M
 
 def _stored(facts: FollowingFacts, member: Member) -> list[Member]:
     return facts.leaves(member.oid) if member.is_root else [member]
-
-
-def _covered(facts: FollowingFacts, name: str) -> frozenset[int]:
-    """The leaves that a publication covers: by themselves, or by their root."""
-    there = facts.publications.get(name)
-    named: Mapping[int, str] = there.members if there else {}
-    return frozenset(
-        member.oid
-        for member in facts.members
-        if not member.partitioned and (member.oid in named or member.root_oid in named)
-    )
 
 
 def _of_slot(facts: FollowingFacts, settings: FollowingSettings) -> Iterator[Notice]:

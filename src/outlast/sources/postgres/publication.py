@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from outlast.core.table import Table
+from outlast.core.table import Table, TableName
 from outlast.sources.postgres.following_facts import FollowingFacts, Member, Names
 from outlast.sources.postgres.identities import Choice, Share, Wish, choose, covers
 
@@ -65,6 +65,31 @@ def _sure(root: Member, key: tuple[str, ...], choices: Sequence[Choice], wish: W
         and covers(primary, key)
         and all(choice.share is not Share.PARTIAL for choice in choices)
     )
+
+
+def covered(facts: FollowingFacts, name: str) -> frozenset[int]:
+    """The numbers of the leaves that a publication covers: by themselves, or by their root."""
+    there = facts.publications.get(name)
+    named: Mapping[int, str] = there.members if there else {}
+    return frozenset(
+        member.oid
+        for member in facts.members
+        if not member.partitioned and (member.oid in named or member.root_oid in named)
+    )
+
+
+def lacking(facts: FollowingFacts, names: Names) -> tuple[TableName, ...]:
+    """Tables of which the log lacks something as things stand: a leaf is not published whole, for whatever reason."""
+    whole = covered(facts, names.publication)
+    there = facts.publications.get(names.publication)
+    sound = there is not None and there.publish == WHOLE_ACTIONS and not there.via_root
+    roots = {
+        member.root_oid
+        for member in facts.members
+        if not member.partitioned
+        and not (sound and member.oid in whole and member.persistence == "p" and member.kind != "f")
+    }
+    return tuple(sorted(member.name for member in facts.members if member.is_root and member.oid in roots))
 
 
 def identifier(member: Member) -> sql.Identifier:

@@ -62,6 +62,7 @@ class TableShape:
     root: TableName | None
     leaves: tuple[int, ...]
     columns: tuple[ColumnShape, ...]
+    key: tuple[int, ...] = ()  # the numbers of the columns of Outlast's key
 
     @property
     def live(self) -> tuple[ColumnShape, ...]:
@@ -131,6 +132,7 @@ def _shape(table: dict[str, Any]) -> TableShape:
         None if root is None else TableName(str(root["schema"]), str(root["name"])),
         tuple(int(oid) for oid in table.get("leaves") or ()),
         tuple(_column(column) for column in table.get("columns") or ()),
+        tuple(int(number) for number in table.get("key") or ()),
     )
 
 
@@ -145,6 +147,7 @@ def _to_json(shape: TableShape) -> dict[str, object]:
         "identity": shape.identity,
         "root": None if root is None else {"oid": shape.root_oid, "schema": root.schema, "name": root.name},
         "leaves": list(shape.leaves),
+        "key": list(shape.key),
         "columns": [
             {
                 "number": column.number,
@@ -208,6 +211,7 @@ class ChangeKind(StrEnum):
     ATTACHED = "attached"  # a leaf came to it, with rows perhaps that were never sent
     DETACHED = "detached"  # a leaf left it, its rows with it
     IDENTITY = "identity"
+    KEY = "key"  # other columns are Outlast's key: rows are ordered and named otherwise
     PERSISTENCE = "persistence"  # logged or unlogged since
     PUBLICATION = "publication"  # `now` names it: what of `table` (None: of any) was published until then is not sure
     MISSED = "missed"
@@ -317,6 +321,8 @@ def _between(before: TableShape, now: TableShape) -> Iterator[SchemaChange]:
         yield SchemaChange(ChangeKind.RENAMED, name, str(before.name), str(now.name))
     if before.identity != now.identity:
         yield SchemaChange(ChangeKind.IDENTITY, name, before.identity, now.identity)
+    if before.key != now.key:
+        yield SchemaChange(ChangeKind.KEY, name, _numbers(before.key), _numbers(now.key), known=False)
     if before.persistence != now.persistence:
         yield SchemaChange(ChangeKind.PERSISTENCE, name, before.persistence, now.persistence, known=False)
     if (before.root_oid is None) != (now.root_oid is None):
@@ -327,6 +333,10 @@ def _between(before: TableShape, now: TableShape) -> Iterator[SchemaChange]:
     for leaf in sorted(set(before.leaves) - set(now.leaves)):
         yield SchemaChange(ChangeKind.DETACHED, name, leaf=leaf, known=False)
     yield from _columns(before, now)
+
+
+def _numbers(key: tuple[int, ...]) -> str:
+    return ", ".join(map(str, key))
 
 
 def _columns(before: TableShape, now: TableShape) -> Iterator[SchemaChange]:

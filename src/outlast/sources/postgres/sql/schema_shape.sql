@@ -10,6 +10,17 @@ SELECT c.oid::bigint AS oid,
            'persistence', c.relpersistence,
            'identity', c.relreplident,
            'root', r.root,
+           'key', (  -- as the catalog chooses it (Facts.keys): the primary key, else the narrowest that is fit
+               SELECT (pg_catalog.string_to_array(i.indkey::text, ' ')::integer[])[1:i.indnkeyatts]
+                 FROM pg_catalog.pg_index AS i
+                 JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
+                WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+                  AND (i.indisprimary OR i.indimmediate AND NOT i.indisexclusion)
+                  AND NOT EXISTS (
+                      SELECT FROM pg_catalog.pg_attribute AS a
+                       WHERE a.attrelid = c.oid AND (NOT a.attnotnull OR a.attgenerated <> '')
+                         AND a.attnum = ANY ((pg_catalog.string_to_array(i.indkey::text, ' ')::integer[])[1:i.indnkeyatts]))
+                ORDER BY NOT i.indisprimary, i.indnkeyatts, x.relname COLLATE "C" LIMIT 1),
            'leaves', CASE WHEN c.relkind = 'p' THEN (
                WITH RECURSIVE tree (oid, kind) AS (
                    SELECT i.inhrelid, l.relkind FROM pg_catalog.pg_inherits AS i

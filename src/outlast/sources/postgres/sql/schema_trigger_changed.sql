@@ -14,6 +14,11 @@ BEGIN
     touched := ARRAY (
         SELECT d.objid FROM pg_catalog.pg_event_trigger_ddl_commands() AS d
          WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.schema_name IS DISTINCT FROM 'pg_temp'
+        UNION  -- a new unique index may be the key from now on
+        SELECT i.indrelid FROM pg_catalog.pg_event_trigger_ddl_commands() AS d
+          JOIN pg_catalog.pg_index AS i ON i.indexrelid = d.objid AND i.indisunique
+          JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid AND NOT c.relispartition
+         WHERE tg_tag = 'CREATE INDEX'
         UNION  -- a partition that has partitions: its root's leaves are others now
         SELECT pg_catalog.pg_partition_root(c.oid)::oid FROM pg_catalog.pg_event_trigger_ddl_commands() AS d
           JOIN pg_catalog.pg_class AS c ON c.oid = d.objid AND c.relispartition AND c.relkind = 'p'

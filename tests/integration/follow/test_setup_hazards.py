@@ -1,0 +1,135 @@
+"""What setup could not make sure of, or somebody undid, while a follower runs: told, and never a wrong state."""
+
+from __future__ import annotations
+
+import pytest
+
+from outlast.core.errors import Refused
+from outlast.restore.history import past_at, resolve
+from tests.integration.follow.conftest import Factory, Followed
+from tests.integration.follow.truth import Truth, stored
+from tests.servers import Server
+
+SCHEMA = """
+CREATE TABLE account (id bigint PRIMARY KEY, name text UNIQUE NOT NULL);
+CREATE TABLE task (id bigint PRIMARY KEY, account_id bigint NOT NULL REFERENCES account, n int,
+  twice int GENERATED ALWAYS AS (n * 2) STORED);
+CREATE TABLE keyless (account_id bigint NOT NULL REFERENCES account, n int);
+CREATE UNLOGGED TABLE quick (id bigint PRIMARY KEY, account_id bigint NOT NULL, n int);
+INSERT INTO account VALUES (1, 'acme'), (2, 'globex');
+INSERT INTO task SELECT i, 1 + i % 2, i FROM generate_series(1, 10) i;
+INSERT INTO keyless SELECT 1 + i % 2, i FROM generate_series(1, 4) i;
+INSERT INTO quick SELECT i, 1 + i % 2, i FROM generate_series(1, 4) i;
+"""
+OWNERS = {
+    "public.account": "t.id",
+    "public.task": "t.account_id",
+    "public.keyless": "t.account_id",
+    "public.quick": "t.account_id",
+}
+
+
+@pytest.fixture(params=["18", pytest.param("15", marks=pytest.mark.system)])
+def any_server(request: pytest.FixtureRequest) -> Server:
+    server: Server = request.getfixturevalue("server" if request.param == "18" else "debian_server")
+    return server
+
+
+def notes(one: Followed, at: str, tenant: str = "1") -> tuple[str, ...]:
+    vault = one.vault()
+    moment = resolve(vault, "main", at)
+    entry = vault.find_tenant("main", tenant, None)
+    return past_at(vault, "main", entry, moment).notes
+
+
+def test_generated_columns_and_tables_that_are_not_published_whole(any_server: Server, followed: Factory) -> None:
+    """What is published is exact; of the rest every moment says which changes it lacks."""
+    with any_server.new_database() as url:
+        one = followed(url, SCHEMA)
+        truth = Truth(url, OWNERS)
+        with one.running() as running:
+            one.execute(
+                "UPDATE task SET n = n + 1",
+                "DELETE FROM task WHERE id = 3",
+                "INSERT INTO task VALUES (11, 1, 7)",
+                "INSERT INTO keyless VALUES (1, 9)",
+                "UPDATE keyless SET n = 0",
+                "DELETE FROM quick",
+            )
+            lsn = truth.note()
+            running.caught_up()
+        state = truth.moments[0][1]
+        found = stored(one.vault(), str(lsn))
+        for tenant in ("1", "2"):
+            assert found[tenant]["public.task"] == state[tenant]["public.task"]
+            told = " ".join(notes(one, str(lsn), tenant))
+            assert "public.keyless" in told
+            assert "public.quick" in told
+            assert "public.task" not in told
+
+
+def test_a_table_that_is_taken_out_of_the_publication(any_server: Server, followed: Factory) -> None:
+    """Told at once; moments between are refused or marked, never wrong; after setup was run again all is exact."""
+    with any_server.new_database() as url:
+        one = followed(url, SCHEMA)
+        truth = Truth(url, {"public.account": "t.id", "public.task": "t.account_id"})
+        with one.running() as running:
+            one.execute("UPDATE task SET n = 100 WHERE id = 1")
+            before = truth.note()
+            one.execute(f"ALTER PUBLICATION {one.names.publication} DROP TABLE task")
+            one.execute("UPDATE task SET n = 200 WHERE id = 1")
+            between = one.position()
+            running.caught_up()
+            one.set_up()
+            running.caught_up()
+            one.execute("UPDATE task SET n = 300 WHERE id = 1", "DELETE FROM task WHERE id = 2")
+            after = truth.note()
+            running.caught_up()
+        assert _tasks(one, str(before)) == _tasks_of(truth, 0)
+        assert _tasks(one, str(after)) == _tasks_of(truth, 1)
+        _is_not_passed_off(one, str(between))
+
+
+def test_a_migration_that_takes_the_primary_key(any_server: Server, followed: Factory) -> None:
+    """The application goes on, the log says that it lacks updates, and after setup was run again all is exact."""
+    with any_server.new_database() as url:
+        one = followed(url, SCHEMA)
+        truth = Truth(url, {"public.account": "t.id", "public.task": "t.account_id"})
+        with one.running() as running:
+            one.execute("ALTER TABLE task DROP CONSTRAINT task_pkey", "UPDATE task SET n = 200 WHERE id = 1")
+            between = one.position()
+            running.caught_up()
+            one.execute("ALTER TABLE task ADD PRIMARY KEY (id)")
+            one.set_up()
+            running.caught_up()
+            one.execute("UPDATE task SET n = 300 WHERE id = 1", "DELETE FROM task WHERE id = 2")
+            after = truth.note()
+            running.caught_up()
+        assert _tasks(one, str(after)) == _tasks_of(truth, 0)
+        _is_not_passed_off(one, str(between))
+
+
+def _tasks(one: Followed, at: str) -> dict[str, list[bytes]]:
+    return {tenant: tables["public.task"] for tenant, tables in stored(one.vault(), at).items() if tenant in ("1", "2")}
+
+
+def _tasks_of(truth: Truth, number: int) -> dict[str, list[bytes]]:
+    return {tenant: tables["public.task"] for tenant, tables in truth.moments[number][1].items()}
+
+
+def _is_not_passed_off(one: Followed, at: str) -> None:
+    """A moment of which something is not known is refused, or says so."""
+    try:
+        told = notes(one, at)
+    except Refused:
+        return
+    assert "public.task" in " ".join(told)
+
+
+def test_large_objects_stop_a_follower_before_it_begins(any_server: Server, followed: Factory) -> None:
+    """They belong to no table and so to no tenant."""
+    with any_server.new_database() as url:
+        one = followed(url, SCHEMA)
+        one.execute("SELECT lo_create(0)")
+        with pytest.raises(Refused, match="large objects"):
+            one.drain()
