@@ -126,18 +126,22 @@ def _place_of_its_own(invocation: Invocation, source: str) -> Place:
 def _guard(invocation: Invocation, source: str, watch: Watch, stack: ExitStack) -> Any:
     """The tripwire, armed as outlast.toml says."""
     from outlast.capture.guarding import Guard
+    from outlast.capture.records import Records
+    from outlast.capture.sizes import Sizes
     from outlast.cli import tripwiring
     from outlast.cli.check import notice_text
 
-    guard = Guard()
+    records = Records(invocation.state, source)
+    sizes = Sizes(records)
+    guard = Guard(sizes=sizes)
     with invocation.session("follow", source) as session:
         catalog = invocation.catalog(session, source)
     sentry, notices = tripwiring.arm(
         invocation,
         source,
         catalog,
-        sizes=lambda _tenant, _table: None,
-        labels=guard.label_of,
+        sizes=sizes,
+        labels=lambda tenant: guard.label(tenant) or records.label(tenant),
         say=lambda text: watch.trouble(text),
     )
     for notice in notices:
