@@ -80,11 +80,12 @@ def restorer(
     recipe: Recipe | None = None,
     connect: Connect = connect,
     pause: Callable[[float], None] = lambda _: None,
+    lock_timeout_s: float | None = None,
     **more: Any,
 ) -> Iterator[Restorer]:
     """`more` goes to the Restorer: keeper, rules, shared."""
     recipe = recipe or Recipe(tables=tuple(tables))
-    with Sessions(Target(url), connect) as sessions:
+    with Sessions(Target(url), connect, lock_timeout_s) as sessions:
         yield Restorer(sessions, lambda session: read_catalog(session, settings), recipe, pause=pause, **more)
 
 
