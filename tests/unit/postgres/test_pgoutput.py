@@ -20,13 +20,13 @@ def _tuple(*values: bytes | None) -> bytes:
 
 def _decoded(*messages: bytes, next_xid: int = 1000, in_pieces_of: int | None = None) -> list[Event]:
     decoder = Decoder(lambda oid, modifier, told: "text", next_xid)
-    waiting = [(len(message), memoryview(message)) for message in messages]
-
-    def get(_: int) -> tuple[int, memoryview]:
-        return waiting.pop(0) if waiting else (0, memoryview(b""))
-
-    while waiting:
-        decoder.receive(get, in_pieces_of or 1 << 30)
+    stream = b"".join(b"d" + pack(">I", len(message) + 4) + message for message in messages)
+    size = in_pieces_of or len(stream)
+    rest = b""
+    for begin in range(0, len(stream), size):
+        rest += stream[begin : begin + size]
+        rest = rest[decoder.decode(rest, 0) :]
+    assert rest == b""
     return decoder.take()
 
 
@@ -77,7 +77,7 @@ def test_runs_of_rows_are_parted_by_subtransaction_and_by_batch() -> None:
     assert [(event.subxid, len(event.changes)) for event in whole] == [(5, 2), (6, 1), (5, 1)]
     one_by_one = [event for event in _decoded(*stream, in_pieces_of=1) if isinstance(event, Rows)]
     assert [(event.subxid, len(event.changes)) for event in one_by_one] == [(5, 1), (5, 1), (6, 1), (5, 1)]
-    size = sum(len(message) for message in stream[1:5])
+    size = sum(len(message) + 5 for message in stream[1:5])
     assert sum(event.size_bytes for event in whole) == sum(event.size_bytes for event in one_by_one) == size
 
 

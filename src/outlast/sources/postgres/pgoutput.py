@@ -100,10 +100,13 @@ Event = (
 _HEADER_BYTES = 25
 """Before pgoutput's own bytes: `w`, two LSNs and the server's clock."""
 
-_ROW = Struct(">BIB").unpack_from  # kind, relation, letter of the tuple
-_ROW_IN_STREAM = Struct(">BIIB").unpack_from  # kind, (sub)transaction, relation, letter of the tuple
-_ROW_BYTES_MIN = _HEADER_BYTES + 6
-"""What _ROW needs; inside a stream four more. Nothing that is shorter is a row."""
+_FRAME = Struct(">BI").unpack_from  # of a message of the wire: kind, length without the kind
+_FRAME_BYTES = 5
+_COPY_DATA = ord("d")
+_ROW = Struct(">BI25xBIB").unpack_from  # frame, length; kind, relation, letter of the tuple
+_ROW_IN_STREAM = Struct(">BI25xBIIB").unpack_from  # the same with the (sub)transaction before the relation
+_ROW_BYTES_MIN = 4 + _HEADER_BYTES + 6
+"""The length of the shortest message that _ROW may be asked of; inside a stream four more."""
 _BEGIN = Struct(">QqI").unpack_from
 _COMMIT = Struct(">BQQq").unpack_from
 _STREAM_COMMIT = Struct(">IBQQq").unpack_from
@@ -148,64 +151,63 @@ class Decoder:
         events, self.events = self.events, []
         return events
 
-    def receive(self, next_message: Callable[[int], tuple[int, object]], size_bytes_max: int) -> tuple[int, int]:
-        """Decode what is there, until there is no more or `size_bytes_max` were read.
+    def decode(self, buffer: bytes, at: int) -> int:
+        """Decode the CopyData messages in `buffer` from `at` on, each as the wire frames it: `d`, length, content.
 
-        `next_message` is PGconn.get_copy_data. Returns its last length (0: nothing there yet, -1: the stream ended;
-        more: there may be more) and the number of bytes read.
+        Returns where it stopped: at the end, at a message that is not all there, or at one that is no CopyData.
         """
+        size = len(buffer)
+        row_kinds = _ROW_KINDS
+        in_stream, run_xid = self._in_stream, self._run_xid
+        row_bytes_min = _ROW_BYTES_MIN + 4 * in_stream
         rows: list[Change] = []
         append = rows.append
-        in_stream, run_xid = self._in_stream, self._run_xid
-        row_kinds = _ROW_KINDS
-        row_bytes_min = _ROW_BYTES_MIN + 4 * in_stream
-        size = rows_from = xid = 0
-        length = 1
-        try:
-            while size < size_bytes_max:
-                length, data = next_message(1)
-                if length <= 0:
-                    break
-                message = bytes(data)  # type: ignore[call-overload]
-                if length >= row_bytes_min:
-                    if in_stream:
-                        kind, xid, oid, letter = _ROW_IN_STREAM(message, 25)
-                        at = 34
+        rows_at, xid = at, 0
+        while size - at >= _FRAME_BYTES:
+            if size - at > row_bytes_min:
+                if in_stream:
+                    frame, length, kind, xid, oid, letter = _ROW_IN_STREAM(buffer, at)
+                    tuple_at = at + 40
+                else:
+                    frame, length, kind, oid, letter = _ROW(buffer, at)
+                    tuple_at = at + 36
+                if kind in row_kinds and length >= row_bytes_min and frame == _COPY_DATA:
+                    end = at + 1 + length
+                    if end > size:
+                        break
+                    if xid != run_xid:
+                        if rows:
+                            self.events.append(Rows(run_xid, rows, at - rows_at))
+                            rows = []
+                            append = rows.append
+                        rows_at = at
+                        run_xid = xid
+                    if letter == _NEW:
+                        append((kind, oid, None, buffer[tuple_at:end]))
+                    elif kind == _DELETE:
+                        append((kind, oid, buffer[tuple_at - 1 : end], None))
                     else:
-                        kind, oid, letter = _ROW(message, 25)
-                        at = 30
-                    if kind in row_kinds:
-                        if xid != run_xid:
-                            if rows:
-                                self.events.append(Rows(run_xid, rows, size - rows_from))
-                                rows = []
-                                append = rows.append
-                            rows_from = size
-                            run_xid = xid
-                        size += length
-                        if letter == _NEW:
-                            append((kind, oid, None, message[at + 1 :]))
-                        elif kind == _DELETE:
-                            append((kind, oid, message[at:], None))
-                        else:
-                            new = _end_of_old(message, at)
-                            append((kind, oid, message[at:new], message[new + 1 :]))
-                        continue
-                if rows:
-                    self.events.append(Rows(run_xid, rows, size - rows_from))
-                    rows = []
-                    append = rows.append
-                self._other(message)
-                size += length
-                rows_from = size
-                in_stream = self._in_stream
-                row_bytes_min = _ROW_BYTES_MIN + 4 * in_stream
-                run_xid = xid = 0
-        finally:  # what was decoded before the connection broke still counts
+                        new = _end_of_old(buffer, tuple_at - 1, end)
+                        append((kind, oid, buffer[tuple_at - 1 : new], buffer[new + 1 : end]))
+                    at = end
+                    continue
+            frame, length = _FRAME(buffer, at)
+            end = at + 1 + length
+            if end > size or frame != _COPY_DATA:
+                break
             if rows:
-                self.events.append(Rows(run_xid, rows, size - rows_from))
-            self._run_xid = run_xid
-        return length, size
+                self.events.append(Rows(run_xid, rows, at - rows_at))
+                rows = []
+                append = rows.append
+            self._other(buffer[at + _FRAME_BYTES : end])
+            in_stream = self._in_stream
+            row_bytes_min = _ROW_BYTES_MIN + 4 * in_stream
+            run_xid = xid = 0
+            rows_at = at = end
+        if rows:
+            self.events.append(Rows(run_xid, rows, at - rows_at))
+        self._run_xid = run_xid
+        return at
 
     def _other(self, message: bytes) -> None:
         """A message that is not a row's change."""
@@ -323,32 +325,34 @@ _HANDLERS: dict[int, Callable[[Decoder, bytes, int], None]] = {
 }
 
 
-def _end_of_old(message: bytes, at: int) -> int:
-    """Where the `N` stands behind an old tuple whose letter stands at `at`.
+def _end_of_old(buffer: bytes, at: int, end: int) -> int:
+    """Where the `N` stands behind an old tuple whose letter stands at `at`, in a message that ends at `end`.
 
     Both tuples have the same number of columns, so the place is one where `N` and that number stand. Where there is one
     such place only, which is nearly always, no column has to be walked over.
     """
-    marker = b"N" + message[at + 1 : at + 3]
-    found = message.find(marker, at + 3)
-    if found >= 0 and message.find(marker, found + 1) < 0:
+    marker = b"N" + buffer[at + 1 : at + 3]
+    found = buffer.find(marker, at + 3, end)
+    if found >= 0 and buffer.find(marker, found + 1, end) < 0:
         return found
-    return _walk(message, at + 1)
+    return _walk(buffer, at + 1, end)
 
 
-def _walk(message: bytes, at: int) -> int:
+def _walk(buffer: bytes, at: int, end: int) -> int:
     """The end of the tuple that begins at `at`, column by column."""
-    count = int.from_bytes(message[at : at + 2], "big")
+    count = int.from_bytes(buffer[at : at + 2], "big")
     at += 2
     for _ in range(count):
-        kind = message[at]
-        if kind == _TEXT:
-            at += 5 + _U32(message, at + 1)[0]
+        kind = buffer[at]
+        if kind == _TEXT and at + 5 < end:
+            at += 5 + _U32(buffer, at + 1)[0]
         elif kind in (_NULL, _UNCHANGED):
             at += 1
         else:
             raise _unknown(f"a field of the kind {bytes([kind])!r}")
-    if message[at] != _NEW:
+        if at >= end:
+            raise _unknown("a row that does not end where it should")
+    if buffer[at] != _NEW:
         raise _unknown("an old row without a new one")
     return at
 

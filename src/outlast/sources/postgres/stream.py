@@ -20,10 +20,10 @@ from datetime import datetime
 from typing import Self
 
 import psycopg
-from psycopg import pq
 
 from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
 from outlast.core.moment import Lsn
+from outlast.sources.postgres.copy_stream import Said, copy_stream
 from outlast.sources.postgres.pgoutput import PROTOCOL_VERSION, Commit, Decoder, Event, Keepalive, StreamCommit
 from outlast.sources.postgres.session import Session, Target, explain
 from outlast.sources.postgres.slot import PLUGIN, SlotHealth, slot_health_from
@@ -42,6 +42,7 @@ from outlast.sources.postgres.walsender import (
 
 BATCH_BYTES_MAX = 1024 * 1024
 SILENCE_MIN_S = 120.0
+GATHER_S = 0.001
 
 _WAIT_MAX_S = 1.0
 _EPOCH_S = 946_684_800  # 2000-01-01, where PostgreSQL's clock begins
@@ -79,14 +80,12 @@ class ChangeStream:
         self._received = self._confirmed = start.value
         self._status_due = False
         self._ended: OutlastError | None = None
-        self._warning: str | None = None
         self._connection = open_walsender(target, role="follow")
         try:
             self.identity, next_xid = self._prepare(start, identity, publications, work_mem_kb)
             types = TypeNames(target)
             types.learn(self._connection)
             self._decoder = Decoder(types, next_xid)
-            self._connection.add_notice_handler(self._on_notice)
             self._begin(publications, start)
         except psycopg.Error as error:
             self._connection.close()
@@ -108,18 +107,13 @@ class ChangeStream:
         """Tell the server what is confirmed, and hang up."""
         self._stop.set()
         with self._lock:
-            if self._ended is None:
-                with suppress(psycopg.Error):
+            with suppress(OSError, psycopg.Error):
+                if self._ended is None:
                     self._send_status()
-                    self._pgconn.put_copy_end()
-                    self._pgconn.flush()
+                self._copy.close()
             self._ended = self._ended or SourceError("the change stream was closed")
             self._connection.close()
         self._beating.join()
-
-    @property
-    def _pgconn(self) -> pq.abc.PGconn:
-        return self._connection.pgconn
 
     def _prepare(
         self, start: Lsn, expected: Identity | None, publications: Sequence[str], work_mem_kb: int
@@ -141,13 +135,12 @@ class ChangeStream:
         names = literal(",".join(identifier(name) for name in publications))
         options = f"proto_version '{PROTOCOL_VERSION}', publication_names {names}, streaming 'on', messages 'true'"
         command = f"START_REPLICATION SLOT {identifier(self.slot)} LOGICAL {start} ({options}, binary 'false')"
-        result = self._pgconn.exec_(command.encode())
-        if result.status != pq.ExecStatus.COPY_BOTH:
-            error = psycopg.errors.error_from_result(result)
-            raise _explain_begin(error, self.slot, self._where) from error
-        self._pgconn.nonblocking = 1
+        begun = copy_stream(self._connection, command)
+        if isinstance(begun, Said):
+            raise _explain_begin(begun, self.slot, self._where)
+        self._copy = begun
         self._poll = select.poll()
-        self._poll.register(self._pgconn.socket, select.POLLIN)
+        self._poll.register(begun.socket_number, select.POLLIN)
 
     def receive(self, timeout_s: float) -> list[Event]:
         """What has come, at the latest after `timeout_s` (then []). What came before an end is given before its error.
@@ -160,11 +153,14 @@ class ChangeStream:
             while True:
                 if self._ended is not None:
                     raise self._ended
-                self._drain()
+                self._copy.drain(self._decoder, BATCH_BYTES_MAX)
+                if self._copy.warning is not None:
+                    # What came with it is not given: its positions lie behind what was skipped.
+                    self._ended = _publication_missing(self._where, self._copy.warning.message)
+                    continue
+                if self._copy.ended is not None:
+                    self._ended = _explain_end(self._copy.ended, self.slot, self._where)
                 events = self._decoder.take()
-                if self._warning is not None:
-                    self._ended = _publication_missing(self._where, self._warning)
-                    continue  # what came with the warning is not given: its positions lie behind what was skipped
                 if events:
                     self._note(events)
                 now = time.monotonic()
@@ -172,7 +168,14 @@ class ChangeStream:
                 if events or now >= deadline:
                     return events
                 if self._ended is None:
-                    self._poll.poll(max(0.0, min(deadline - now, _WAIT_MAX_S)) * 1000)
+                    self._await(min(deadline - now, _WAIT_MAX_S))
+
+    def _await(self, timeout_s: float) -> None:
+        """Until something comes. Where it comes at once the server is busy: a moment later there is more to take at a
+        time, which costs both sides less."""
+        begun = time.monotonic()
+        if self._poll.poll(max(0.0, timeout_s) * 1000) and time.monotonic() - begun < GATHER_S:
+            time.sleep(GATHER_S)
 
     def confirm(self, flushed: Lsn) -> None:
         """Everything before `flushed` is safe: the server may forget it. A lower position than before is ignored."""
@@ -185,41 +188,6 @@ class ChangeStream:
                 self._keep_alive(time.monotonic())
             finally:
                 self._lock.release()
-
-    def _drain(self) -> None:
-        """Decode what has come, up to a batch."""
-        pgconn, decoder = self._pgconn, self._decoder
-        left = BATCH_BYTES_MAX
-        fresh = False
-        try:
-            while left > 0:
-                length, size = decoder.receive(pgconn.get_copy_data, left)
-                left -= size
-                if size:
-                    fresh = False
-                if length < 0:
-                    self._ended = self._end_of_stream()
-                    return
-                if length == 0:
-                    if fresh:
-                        return
-                    pgconn.consume_input()
-                    fresh = True
-        except psycopg.Error as error:
-            self._ended = _explain_lost(error, self.slot, self._where)
-
-    def _on_notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        # PostgreSQL 18 passes over the changes of a publication that is missing, and only warns.
-        if diagnostic.sqlstate == "55000":
-            self._warning = diagnostic.message_primary or "a publication was skipped"
-
-    def _end_of_stream(self) -> OutlastError:
-        """The server ended the copy: with an error, or because it shuts down."""
-        with suppress(psycopg.Error):
-            while (result := self._pgconn.get_result()) is not None:
-                if result.status == pq.ExecStatus.FATAL_ERROR:
-                    return _explain_lost(psycopg.errors.error_from_result(result), self.slot, self._where)
-        return _lost(self._where, "the server is shutting down")
 
     def _note(self, events: list[Event]) -> None:
         self._heard_at = time.monotonic()
@@ -240,20 +208,19 @@ class ChangeStream:
         if self._ended is not None:
             return
         if now - self._heard_at > self._silence_s:
-            self._ended = _lost(self._where, f"nothing was heard from the server for {self._silence_s:.0f} s")
+            silent = Said(None, f"nothing was heard from the server for {self._silence_s:.0f} s")
+            self._ended = _explain_end(silent, self.slot, self._where)
         elif self._status_due or now - self._status_at >= self._status_interval_s:
             try:
                 self._send_status(ask_back=now - self._heard_at >= self._status_interval_s)
-            except psycopg.Error as error:
-                # What the server said before it hung up is still to be read: the next receive finds the end itself.
-                if self._pgconn.status != pq.ConnStatus.OK:
-                    self._ended = _explain_lost(error, self.slot, self._where)
+            except (OSError, psycopg.Error):
+                # It hung up. What it said before is still to be read: the next receive finds the end, and its reason.
+                self._status_at = now
 
     def _send_status(self, *, ask_back: bool = False) -> None:
         clock = int((time.time() - _EPOCH_S) * 1_000_000)
         received = max(self._received, self._confirmed)
-        self._pgconn.put_copy_data(_STATUS(b"r", received, self._confirmed, self._confirmed, clock, ask_back))
-        self._pgconn.flush()
+        self._copy.send(_STATUS(b"r", received, self._confirmed, self._confirmed, clock, ask_back))
         self._status_due = False
         self._status_at = time.monotonic()
 
@@ -315,33 +282,41 @@ def _check_publications(connection: Session, publications: Sequence[str], where:
         )
 
 
-def _explain_begin(error: psycopg.Error, slot: str, where: str) -> OutlastError:
-    if error.sqlstate == "55006":
+def _explain_begin(said: Said, slot: str, where: str) -> OutlastError:
+    if said.sqlstate == "55006":
         return TransientError(
             f"cannot follow {where}: the replication slot {slot} is in use",
             hint="Another `outlast follow` runs, or one has just died; see pg_stat_replication.",
             code="slot-in-use",
         )
-    if error.sqlstate in ("42704", "55000", "58P01"):
-        return SlotLostError(
-            f"cannot follow {where}: the replication slot {slot} is lost: {error.diag.message_primary}", hint=_REBASE
-        )
-    return explain(error, f"stream changes from {where}")
+    if said.sqlstate == "42704":
+        return _slot_lost(where, slot, said)
+    return _explain_end(said, slot, where)
 
 
-def _explain_lost(error: psycopg.Error, slot: str, where: str) -> OutlastError:
-    """Why a running stream ended."""
-    state = error.sqlstate
+def _explain_end(said: Said, slot: str, where: str) -> OutlastError:
+    """Why a stream that ran has ended."""
+    state = said.sqlstate or ""
     if state == "42704":
-        return _publication_missing(where, str(error.diag.message_primary))
+        return _publication_missing(where, said.message)
     if state in ("58P01", "55000"):
-        return SlotLostError(
-            f"cannot follow {where}: the replication slot {slot} is lost: {error.diag.message_primary}", hint=_REBASE
+        return _slot_lost(where, slot, said)
+    if not state or state[:2] in ("08", "57", "53"):
+        return TransientError(
+            f"the change stream of {where} was cut: {said.message}",
+            hint="Nothing is lost: `outlast follow` goes on where the vault's log ends.",
+            code="stream-cut",
         )
-    if state is None or state[:2] in ("08", "57"):
-        said = error.diag.message_primary if state else str(error).strip().partition("\n")[0]
-        return _lost(where, said or "the connection is gone")
-    return explain(error, f"follow {where}")
+    told = f"SQLSTATE {state}" if state[:2] in ("22", "23", "P0", "XX") else f"{said.message} ({state})"
+    return SourceError(
+        f"cannot follow {where}: the server could not decode its log: {told}",
+        hint="The server's own log says more. Nothing was confirmed beyond what was received.",
+        code="stream-failed",
+    )
+
+
+def _slot_lost(where: str, slot: str, said: Said) -> SlotLostError:
+    return SlotLostError(f"cannot follow {where}: the replication slot {slot} is lost: {said.message}", hint=_REBASE)
 
 
 def _publication_missing(where: str, said: str) -> SourceError:
@@ -349,12 +324,4 @@ def _publication_missing(where: str, said: str) -> SourceError:
         f"cannot follow {where}: a publication did not exist at this place of the log ({said})",
         hint="It was dropped, or made after the slot: its changes are missing here for ever. " + _REBASE,
         code="publication-missing",
-    )
-
-
-def _lost(where: str, why: str) -> TransientError:
-    return TransientError(
-        f"the change stream of {where} was cut: {why}",
-        hint="Nothing is lost: `outlast follow` goes on where the vault's log ends.",
-        code="stream-cut",
     )
