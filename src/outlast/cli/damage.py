@@ -52,12 +52,12 @@ def damage(
     time; 4 somebody lost something.
     """
     from outlast.restore.damage import report, samples
-    from outlast.restore.history import find_entry, resolve
+    from outlast.restore.history import find_entry
 
     invocation = Invocation.of(context)
     vault = invocation.vault
-    begin = resolve(vault, source, since)
-    end = None if until is None else resolve(vault, source, until)
+    begin = invocation.moment(source, since)
+    end = None if until is None else invocation.moment(source, until)
     prefix = None if tenant is None else find_entry(vault, source, tenant, begin).prefix
     found = report(vault, source, begin, end, prefix=prefix, xid=transaction)
     keys = samples(found, vault, source, found.tenants[0]) if tenant is not None and found.tenants else None

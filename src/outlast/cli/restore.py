@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.damaged import check_options, damage_of, damaged_entries
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.recipes import Extent, recipe_of
 from outlast.cli.render import count, effect_table, table_of
@@ -72,6 +73,13 @@ def restore(
     with_shared: Annotated[
         bool, typer.Option("--with-shared", help="Put back shared rows that the tenants' rows point at, too.")
     ] = False,
+    damage_since: Annotated[
+        str | None,
+        typer.Option(metavar="MOMENT", help="Put back the rows that were deleted since; without TENANT: everybody's."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="MOMENT", help="With --damage-since: and up to this moment.")
+    ] = None,
     into: Annotated[
         str | None, typer.Option(metavar="URL", help="Write into this database with the same tables instead.")
     ] = None,
@@ -102,12 +110,16 @@ def restore(
     from outlast.restore.history import find_entries
 
     invocation = Invocation.of(context)
-    names = _names(tenants or [], tenants_file)
+    names = _names(tenants or [], tenants_file, needed=damage_since is None)
     recipe = recipe_of(
         Mode(mode.value), table or [], where or [], keep or [], on_conflict or [], delete_newer=delete_newer
     )
     recipe = replace(recipe, with_shared=with_shared)
-    moment = invocation.moment(source, at)
+    check_options(recipe, at, until, damage_since)
+    damage = None if damage_since is None else damage_of(invocation, source, damage_since, until)
+    if damage is not None:
+        recipe = replace(recipe, damage_since=damage.since.text, damage_until=str(damage.end))
+    moment = invocation.moment(source, at) if damage is None else damage.since
     now = datetime.now(UTC)
     plan = Plan(
         new_plan_id(now),
@@ -121,8 +133,11 @@ def restore(
         into,
         at=moment.text,
     )
-    found = find_entries(invocation.vault, source, names, moment)
-    entries = list({entry.prefix: entry for entry in found}.values())
+    if damage is not None:
+        entries = damaged_entries(invocation, source, damage, names)
+    else:
+        found = find_entries(invocation.vault, source, names, moment)
+        entries = list({entry.prefix: entry for entry in found}.values())
     return carry_out(invocation, plan, entries, Way(parallel, job, events, detach), executed=execute)
 
 
@@ -215,7 +230,7 @@ def _restore_here(
             return Outcome(outcomes, tuple(job.errors), job.shape() if shown is None else shown.shape)
 
 
-def _names(tenants: Sequence[str], file: Path | None) -> list[str]:
+def _names(tenants: Sequence[str], file: Path | None, *, needed: bool = True) -> list[str]:
     names = list(tenants)
     if file is not None:
         try:
@@ -224,7 +239,7 @@ def _names(tenants: Sequence[str], file: Path | None) -> list[str]:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise UsageError(f"cannot read the tenants' file {file}: {reason}") from error
         names += [line.strip() for line in lines if line.strip()]
-    if not names:
+    if not names and needed:
         raise UsageError(
             "no tenant is named", hint="outlast restore TENANT…, or --tenants-file FILE; see outlast tenants"
         )

@@ -99,7 +99,15 @@ def subjects_of(invocation: Invocation, plan: Plan, entries: Sequence[TenantEntr
     from outlast.restore.restoring import Subject
     from outlast.restore.undo import Place
 
-    read = _undone(invocation, plan) if plan.recipe.undo_of else _stored(invocation, plan)
+    read: Callable[[TenantEntry], Past | Reversal]
+    if plan.recipe.undo_of:
+        read = _undone(invocation, plan)
+    elif plan.recipe.damage_since:
+        from outlast.cli.damaged import lost_rows
+
+        read = lost_rows(invocation, plan)
+    else:
+        read = _stored(invocation, plan)
     return [
         Subject(entry.tenant, lambda entry=entry: read(entry), Place(entry.prefix, entry.recipient))  # type: ignore[misc]
         for entry in entries
