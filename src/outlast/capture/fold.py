@@ -31,7 +31,6 @@ from outlast.vault.epochs import Base, Epoch
 from outlast.vault.keys import WriterKeys, seal
 from outlast.vault.log import SegmentDraft, SegmentWriter
 from outlast.vault.manifest import Manifest
-from outlast.vault.marks import Ledger
 from outlast.vault.reader import TenantEntry, Vault
 from outlast.vault.record import digest
 from outlast.vault.run import CHAIN_MAX, Folded, RunDetails, RunIndex, RunRecord, commit_run, encode
@@ -282,7 +281,7 @@ class _Fold:
             sealed=sealed,
             tool=f"outlast {__version__} fold",
             folded=Folded(stretch.epoch.number, stretch.first, stretch.last),
-            mark=newest_mark(self._vault.ledger(self._source)),
+            mark=index.mark,
         )
         return encode(run, self._keys.signer)
 
@@ -348,8 +347,3 @@ class _Fold:
 def _is_cut(header: SegmentHeader) -> bool:
     """Whether a segment ends within a transaction: the rest of its parts is in the next."""
     return bool(header.parts) and not header.parts[-1][2]
-
-
-def newest_mark(ledger: Ledger) -> tuple[int, str | None] | None:
-    """The newest mark's number and hash: a record that names it shows later whether it is still there."""
-    return (ledger.marks[-1].number, ledger.head) if ledger.marks else None

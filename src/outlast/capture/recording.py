@@ -72,6 +72,7 @@ def encode_run(
         sealed=seal(keys.recipients, _compressed(_details(summary, named))),
         scope=summary.scope,
         tool=f"outlast {__version__}",
+        mark=index.mark,
     )
     return EncodedRun(encode(run, keys.signer), written)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from outlast.restore.comparison import Comparison
     from outlast.vault.reader import TenantEntry, Vault
-    from outlast.vault.scrub import Anchor, Finding, Report
+    from outlast.vault.scrub import Finding, Report
 
 _SHOWN_MAX = 50
 
@@ -41,7 +41,9 @@ def verify(
     ] = False,
     expect: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="A run that must be there, NUMBER or NUMBER:SHA256, besides those seen here."),
+        typer.Option(
+            metavar="RUN", help="What must be there besides what was seen here: a run, as NUMBER or as verify prints."
+        ),
     ] = None,
     source: Annotated[str, typer.Option(metavar="NAME", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
 ) -> ExitCode:
@@ -96,7 +98,7 @@ def _finish(invocation: Invocation, source: str, report: Report, comparison: Com
         "bytes": report.size_bytes,
         "keyed": report.keyed,
         "run": newest.run if newest else None,
-        "anchor": _anchor_text(newest),
+        "anchor": anchor.text(newest),
         "findings": [finding.to_json() for finding in report.findings if finding.level.value != "note"],
         "notes": [finding.to_json() for finding in report.findings if finding.level.value == "note"],
     }
@@ -124,9 +126,7 @@ def _finish(invocation: Invocation, source: str, report: Report, comparison: Com
         verdict = f"{count(len(damage), 'object is', 'objects are')} damaged" if damage else "nothing is damaged"
         console.print(f"{count(report.objects, 'object')}, {size(report.size_bytes)}, {how}: {verdict}.")
         if newest:
-            console.print(
-                f"Newest run: {newest.run}. To prove it later: outlast verify --expect {_anchor_text(newest)}"
-            )
+            console.print(f"Newest run: {newest.run}. To prove it later: outlast verify --expect {anchor.text(newest)}")
         if comparison is not None:
             _show_live(console, comparison)
 
@@ -166,9 +166,3 @@ def _line(finding: Finding) -> str:
     level = finding.level.value
     mark = level.upper() if level == "damage" else level
     return f"{mark:<8}  {finding.message}{whose}"
-
-
-def _anchor_text(anchored: Anchor | None) -> str | None:
-    if anchored is None:
-        return None
-    return str(anchored.run) + (f":{anchored.digest}" if anchored.digest else "")

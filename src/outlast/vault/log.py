@@ -211,6 +211,10 @@ class LogReader:
 
     def objects(self, source: str) -> list[SegmentObject]:
         """All segments that are there, ascending; a merged one in place of what it stands for."""
+        return without_replaced(self.every_object(source))
+
+    def every_object(self, source: str) -> list[SegmentObject]:
+        """All of them, also those that a merged one stands for and that are not swept yet."""
         found: list[SegmentObject] = []
         for item in self.store.list(f"{source}/log/"):
             match = _NAME.fullmatch(item.path.rpartition("/")[2])
@@ -221,7 +225,7 @@ class LogReader:
                     if last is None
                     else SegmentObject(one, int(last), item.size_bytes)
                 )
-        return _without_replaced(found)
+        return found
 
     def newest(self, source: str) -> SegmentHeader | None:
         """The log's last header, or None where there is no log. Needs no identity."""
@@ -315,7 +319,7 @@ def open_part(sealed: bytes, part: Frame, identity: Identity, what: str) -> byte
     return plain
 
 
-def _without_replaced(found: Iterable[SegmentObject]) -> list[SegmentObject]:
+def without_replaced(found: Iterable[SegmentObject]) -> list[SegmentObject]:
     """Ascending, without those that a merged one stands for. (They are there until `prune` sweeps them.)"""
     kept: list[SegmentObject] = []
     for item in sorted(found, key=lambda item: (item.begin, -item.segment, item.first is None)):

@@ -111,6 +111,11 @@ class Ledger:
         }
         return cls(source, tuple(marks), head, standing)
 
+    @property
+    def newest(self) -> tuple[int, str | None] | None:
+        """The newest mark's number and hash: a record that names it shows later whether it is still there."""
+        return (self.marks[-1].number, self.head) if self.marks else None
+
     def standing(self, *kinds: MarkKind) -> tuple[Mark, ...]:
         """Marks of these kinds that were not cancelled."""
         return tuple(mark for kind in kinds for mark in self._standing.get(kind, ()))

@@ -189,6 +189,7 @@ class RunIndex:
     heads: Mapping[str, Head] = field(default_factory=dict)
     recipients: Mapping[str, str] = field(default_factory=dict)
     erased: frozenset[str] = frozenset()
+    mark: tuple[int, str | None] | None = None  # the newest mark there is: its number and hash
 
     def without(self, erased: frozenset[str]) -> RunIndex:
         """The same without the tenants whose key was destroyed."""
@@ -222,7 +223,7 @@ def load_index(
     if run is None:
         found = runs(store, source)
         if not found:
-            return RunIndex(source, erased=ledger.erased)
+            return RunIndex(source, erased=ledger.erased, mark=ledger.newest)
         run = found[-1]
     newest, newest_digest = read_run(store, source, run, signers)
     chain = [newest, *records_before(store, newest, signers)]
@@ -231,7 +232,8 @@ def load_index(
     for record in reversed(chain):
         heads |= _whole(record.heads)
         recipients |= _whole(record.recipients)
-    return RunIndex(source, run, newest_digest, newest.index_from, heads, recipients).without(ledger.erased)
+    index = RunIndex(source, run, newest_digest, newest.index_from, heads, recipients, mark=ledger.newest)
+    return index.without(ledger.erased)
 
 
 def _whole(members: Mapping[str, V]) -> Mapping[str, V]:

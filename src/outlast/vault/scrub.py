@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from outlast.core.errors import CorruptionError, OutlastError
 from outlast.core.tenant import Tenant, TenantKey
@@ -24,23 +24,29 @@ from outlast.vault.record import digest
 from outlast.vault.run import RunRecord, read_run, run_path
 from outlast.vault.scrub_findings import Finding as Finding
 from outlast.vault.scrub_findings import Level as Level
+from outlast.vault.scrub_log import LogAnchor, check_marks, scrub_log
 from outlast.vault.scrub_tenant import TenantFolder, scrub_folder
+from outlast.vault.segment import SegmentHeader
 from outlast.vault.undo import scrub_undo
 
 _FOLDERS_AT_ONCE = 4
 _PATH = re.compile(
     r"(?P<source>[^/]+)/(?:(?:runs/(?P<run>\d{10})|marks/(?P<mark>\d{10}))\.json"
     r"|(?P<prefix>[0-9a-f]{32})/(?:packs/(?P<pack>[0-9a-f]{64})|keys/(?P<key>age1[0-9a-z]+)\.age)"
-    r"|undo/(?P<undo>[0-9a-z]+/[0-9a-f]{64}))"
+    r"|undo/(?P<undo>[0-9a-z]+/[0-9a-f]{64})"
+    r"|log/(?P<log>\d{12}(?:-\d{12})?))"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A run that is known from outside the vault to have happened, and the SHA-256 of its record if that is known."""
+    """What is known from outside the vault to have been written: a run, and the SHA-256 of its record if that is known;
+    the newest segment of the log (0: none), and its header's."""
 
     run: int
     digest: str | None = None
+    segment: int = 0
+    segment_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,24 @@ class _Source:
     marks: list[int]
     folders: dict[str, dict[str, int]]
     undo: dict[str, int] = field(default_factory=dict)
+    log: bool = False
+
+
+@dataclass(slots=True)
+class _Named:
+    """What runs and segments say of others: the runs that were folded from the log, and the marks that they saw."""
+
+    folds: dict[int, RunRecord] = field(default_factory=dict)
+    marks: dict[int, tuple[str | None, str]] = field(default_factory=dict)
+
+    def note(self, record: RunRecord) -> None:
+        if record.folded is not None:
+            self.folds[record.run] = replace(record, heads={}, recipients={}, sealed=b"")
+        self.note_mark(record.mark, f"run {record.run}")
+
+    def note_mark(self, mark: tuple[int, str | None] | None, where: str) -> None:
+        if mark is not None:
+            self.marks[mark[0]] = (mark[1], where)
 
 
 Progress = Callable[[int], None]
@@ -138,6 +162,8 @@ def _sort(sources: dict[str, _Source], path: str, size_bytes: int) -> Finding | 
         source.marks.append(int(match["mark"]))
     elif match["undo"]:
         source.undo[path] = size_bytes
+    elif match["log"]:
+        source.log = True
     else:
         source.folders.setdefault(match["prefix"], {})[path] = size_bytes
     return None
@@ -168,10 +194,15 @@ def _source(
     ledger = _marks(vault, source, findings)
     digests: dict[int, str] = {}
     names: dict[str, Tenant] = {}
-    lineage = trace(_runs(vault, source, ledger, findings, digests, names))
+    named = _Named()
+    lineage = trace(_noted(_runs(vault, source, ledger, findings, digests, names), named))
     findings += _newest(source, digests, anchor)
+    end = _log(vault, source, ledger, named, anchor, findings, progress) if only is None else None
+    findings += check_marks(ledger, named.marks)
     if digests:
         newest[source.name] = Anchor(max(digests), digests[max(digests)])
+        if end is not None:
+            newest[source.name] = replace(newest[source.name], segment=end.segment, segment_digest=end.digest)
     findings += _names(vault, source, names)
     if only is None:
         findings += _undo(vault, source, progress)
@@ -189,6 +220,32 @@ def _source(
         for found in pool.map(lambda folder: scrub_folder(vault, folder, ledger, lineage, progress), folders):
             findings += found
     return findings
+
+
+def _noted(records: Iterable[RunRecord], named: _Named) -> Iterator[RunRecord]:
+    for record in records:
+        named.note(record)
+        yield record
+
+
+def _log(
+    vault: Vault,
+    source: _Source,
+    ledger: Ledger,
+    named: _Named,
+    anchor: Anchor | None,
+    findings: list[Finding],
+    progress: Progress,
+) -> SegmentHeader | None:
+    """Scrub the source's log, if it has one or should have. Returns its newest header."""
+    known = LogAnchor(anchor.segment, anchor.segment_digest) if anchor is not None and anchor.segment else None
+    if not (source.log or known or named.folds):
+        return None
+    found, headers = scrub_log(vault, source.name, ledger, named.folds, known, progress)
+    findings += found
+    for header in headers:
+        named.note_mark(header.mark, f"log segment {header.path}")
+    return headers[-1] if headers else None
 
 
 def _marks(vault: Vault, source: _Source, findings: list[Finding]) -> Ledger:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
+from outlast.core.entries import read_entries
 from outlast.core.errors import CorruptionError, OutlastError
 from outlast.core.tenant import Tenant, TenantKey
 from outlast.vault.keys import Identity, key_path
 from outlast.vault.lineage import Lineage, Span
-from outlast.vault.manifest import ChunkRef, Head, Manifest
+from outlast.vault.manifest import ChunkRef, Head, LogBox, Manifest
 from outlast.vault.marks import Ledger
 from outlast.vault.pack import TRAILER_BYTES, Trailer, pack_path, parse_trailer
 from outlast.vault.reader import TenantEntry, Vault, decompress, get_pack
@@ -60,11 +61,17 @@ class _Scrub:
         folder = self._folder
         yield from self._key_objects()
         refs: dict[str, set[ChunkRef]] = {}  # by the path of the pack
+        self._logs: dict[str, set[LogBox]] = {}
         yield from self._manifests(refs)
         heads = {folder.pack(span.head.pack): span.head for span in folder.spans}
         for path in sorted(folder.objects):
             if "/packs/" in path:
-                yield from self._pack(path, heads.get(path), refs.get(path, set()), known=path in heads or path in refs)
+                yield from self._pack(
+                    path,
+                    heads.get(path),
+                    refs.get(path, set()),
+                    known=path in heads or path in refs or path in self._logs,
+                )
 
     def _finding(self, level: Level, code: str, path: str, message: str) -> Finding:
         return Finding(level, code, path, message, self._folder.whose)
@@ -151,6 +158,12 @@ class _Scrub:
                 if path not in told:
                     told.add(path)
                     yield from self._absent(path, span, "a pack with rows")
+        for box in manifest.log:
+            path = self._folder.pack(box.pack)
+            self._logs.setdefault(path, set()).add(box)
+            if path not in told:
+                told.add(path)
+                yield from self._absent(path, span, "a pack with a log")
 
     # Packs
 
@@ -171,6 +184,21 @@ class _Scrub:
                 self._check_box(path, data, list(box))
             except OutlastError as error:
                 yield Finding.of(error, path, self._folder.whose)
+
+        for log in sorted(self._logs.get(path, ()), key=lambda one: one.box_offset):
+            try:
+                self._check_log(path, data, log)
+            except OutlastError as error:
+                yield Finding.of(error, path, self._folder.whose)
+
+    def _check_log(self, path: str, data: bytes, box: LogBox) -> None:
+        what = f"the log at {box.box_offset} of {path}"
+        sealed = data[box.box_offset : box.box_offset + box.box_length]
+        plain = decompress(self._open(sealed, what), what, box.size + 1)
+        if len(plain) != box.size or hashlib.sha256(plain).digest() != box.digest:
+            raise CorruptionError(f"{what} is not what was written", code="log")
+        for _ in read_entries(plain, what):
+            pass
 
     def _check_manifest(self, path: str, data: bytes, trailer: Trailer, head: Head | None) -> None:
         if head is not None and (head.offset, head.length) != (trailer.manifest_offset, trailer.manifest_length):

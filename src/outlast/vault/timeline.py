@@ -182,7 +182,7 @@ class Timeline:
         """The entries of folded segments: the fold's manifest of the tenant says where they are."""
         run = header.folded
         assert run is not None
-        if self.vault.ledger(self.source).forgotten(run, entry.prefix):
+        if run not in self.vault.numbers(self.source) or self.vault.ledger(self.source).forgotten(run, entry.prefix):
             raise NotFoundError(
                 f"the log of tenant {entry.tenant} up to run {run} was forgotten with that run",
                 hint=f"Name the moment of a run that is left: outlast history {entry.tenant.label or entry.tenant.key}",
