@@ -117,7 +117,9 @@ class Packer:
         pieces = draft.tables.setdefault(table, [])
         for chunk in chunks:
             piece = Piece(chunk.first_key, chunk.rows, chunk.digest, len(chunk.data))
-            piece.known = draft.known(table, chunk.digest)
+            known = draft.known(table, chunk.digest)
+            # The same rows, but perhaps under another key than when they were put.
+            piece.known = known if known is None else replace(known, first_key=chunk.first_key)
             if piece.known is None:
                 frame = self._compressor.compress(chunk.data)
                 piece.sealed = len(chunk.data) >= BOX_BYTES_MIN
