@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
@@ -106,16 +106,33 @@ def wanted_references(
     )
     if not stage.has(key.references, *WRITTEN):
         return query
+    return query + sql.SQL(" AND ") + _not_staged(key, values, tables[key.references], stage, facts)
+
+
+def _not_staged(
+    key: ForeignKey, values: Sequence[sql.Composable], parent: Table, stage: Stage, facts: WriteFacts
+) -> sql.Composed:
+    """SQL: no staged row is the one that `values` point at."""
     operators = facts.foreign_key_operators[key.table, key.name]
+    columns = [sql.Identifier("p", column) for column in key.referenced_columns]
+    rows = sql.SQL("FROM {} AS p WHERE {}").format(stage.name(key.references), staged(parent, *WRITTEN, alias="p"))
+    if len({operator.as_string(None) for operator in operators}) == 1:
+        # Not NOT EXISTS: of a temporary table the planner knows nothing, and would look through all of it for each row.
+        # This it can only do by hashing.
+        return sql.SQL("(({}) {} ANY (SELECT {} {} AND pg_catalog.num_nulls({}) = 0)) IS NOT TRUE").format(
+            sql.SQL(", ").join(values),
+            operators[0],
+            sql.SQL(", ").join(columns),
+            rows,
+            sql.SQL(", ").join(columns),
+        )
     same = sql.SQL(" AND ").join(
         [
-            sql.SQL("p.{} {} {}").format(sql.Identifier(column), operator, value)
-            for column, operator, value in zip(key.referenced_columns, operators, values, strict=True)
+            sql.SQL("{} {} {}").format(column, operator, value)
+            for column, operator, value in zip(columns, operators, values, strict=True)
         ]
     )
-    return query + sql.SQL(" AND NOT EXISTS (SELECT FROM {} AS p WHERE {} AND {})").format(
-        stage.name(key.references), staged(tables[key.references], *WRITTEN, alias="p"), same
-    )
+    return sql.SQL("NOT EXISTS (SELECT {} AND {})").format(rows, same)
 
 
 def differing_rows(connection: Session, table: Table, stage: Stage, facts: WriteFacts) -> tuple[str, ...]:
