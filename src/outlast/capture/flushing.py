@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from outlast.capture.checkpoint import NOTE, Checkpoint
 from outlast.capture.frames import Contents, Frames
 from outlast.capture.numbering import Numbering
-from outlast.capture.route_map import ALL_NUMBER, RouteMap
+from outlast.capture.route_map import RESERVED_MAX, RouteMap
 from outlast.core.moment import Lsn
 from outlast.vault.log import LogEnd, SegmentDraft, SegmentWriter
 from outlast.vault.segment import SegmentDetails
@@ -62,6 +63,8 @@ class Flusher:
     ) -> None:
         self.checkpoint = checkpoint
         self.standing = standing
+        self.more_notes: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+        """What else is noted with every checkpoint."""
         self.in_vault = in_vault
         """Up to where the vault's log goes."""
         self._store = store
@@ -122,7 +125,7 @@ class Flusher:
             self.checkpoint, position=position, segment=self._end.segment, digest=self._end.digest or ""
         )
         self._numbers.save()
-        self._map.commit({NOTE: self.checkpoint.to_json()})
+        self._map.commit({NOTE: self.checkpoint.to_json(), **self.more_notes()})
 
     def _drafted(self, position: Lsn, as_of: datetime, sequences: Mapping[str, int]) -> tuple[SegmentDraft, Contents]:
         frames: dict[str, tuple[str, bytes | bytearray]] = {}
@@ -136,7 +139,7 @@ class Flusher:
                 named.add(number)
         for number in sorted(named):
             one = self._numbers.of(number)
-            if one.recipient is not None and number != ALL_NUMBER:
+            if one.recipient is not None and number != RESERVED_MAX:
                 tenants.append((one.prefix, one.tenant.key, one.tenant.label))
         contents = self._frames.take()
         changed = {name: value for name, value in sequences.items() if self._sequences.get(name) != value}

@@ -206,6 +206,7 @@ class Follower:
             self._standing,
         )
         self._schema = SchemaWatch(self._map, tables, self._frames)
+        self._flusher.more_notes = self._schema.notes
         self._position = begun.checkpoint.position
         self._flushed_at = self._settled_at = time.monotonic()
         self._as_of = datetime.now(UTC)

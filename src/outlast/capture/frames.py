@@ -6,11 +6,9 @@ a segment is written, and what counts after a crash, is flushing.py's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from outlast.capture.numbering import Numbering
-from outlast.capture.route_map import ALL_NUMBER
 from outlast.core.change import OP_DELETE, OP_INSERT, OP_TRUNCATE, OP_UPDATE
 from outlast.core.effect import Operation
 from outlast.core.entries import Edges, EntryWriter, LoggedTable
@@ -77,7 +75,6 @@ class Frames:
         self._silent = False
         self._part = self._moves = 0
         self._commit = self._end = self._xid = self._time_us = 0
-        self._touched: set[int] = set()
         self._counts: dict[tuple[int, int, int], int] = {}
         self._tables: dict[int, LoggedTable] = {}
 
@@ -87,10 +84,14 @@ class Frames:
         self._xid, self._time_us = transaction.xid, transaction.time_us
         self._part = self._moves = 0
 
+    def alter(self, change: SchemaChange) -> None:
+        """A table's columns are others from this transaction on."""
+        if not self._silent:
+            self.contents.schema.append(change)
+
     def end(self, *, last: bool = True) -> list[Did]:
         """The transaction, or (not `last`) what of it goes into this segment, is complete. Says what it did."""
         if self._silent:
-            self._touched.clear()
             return []
         did = self._did()
         effect: dict[str, dict[str, dict[str, int]]] = {}
@@ -106,9 +107,7 @@ class Frames:
             self._summarize({}, last=True)
         self._counts.clear()
         self._tables.clear()
-        if last:
-            self._touched.clear()
-        else:
+        if not last:
             self._part += 1
         return did
 
@@ -129,7 +128,6 @@ class Frames:
 
     def change(self, tenant: int, operation: int, table: LoggedTable, old: bytes | None, new: bytes | None) -> None:
         if self._silent:
-            self._touched.add(tenant)
             return
         writer = self.contents.writers.get(tenant)
         if writer is None or writer.commit != self._commit:
@@ -146,7 +144,6 @@ class Frames:
 
     def move(self, origin: int, to: int, table: LoggedTable, key: bytes, new: bytes) -> None:
         self._moves += 1
-        self._touched.update((origin, to))
         if self._silent:
             return
         giver, receiver = self._numbers.of(origin).prefix, self._numbers.of(to).prefix
@@ -166,9 +163,6 @@ class Frames:
         counted = (tenant, _SOFT, id(table))
         self._counts[counted] = self._counts.get(counted, 0) + 1
 
-    def has_entries(self) -> Sequence[int]:
-        return sorted(self._touched - {ALL_NUMBER})
-
     def doubt(self, table: TableName | None, reason: str) -> None:
         if table in self.doubtful or None in self.doubtful:
             return
@@ -184,7 +178,6 @@ class Frames:
             writer = writers[tenant] = EntryWriter()
         if writer.commit != self._commit:
             writer.begin(self._commit, self._end, self._xid, self._time_us, self._part)
-            self._touched.add(tenant)
         return writer
 
     def _did(self) -> list[Did]:

@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from outlast.capture.route_map import ALL_NUMBER, ORPHAN_NUMBER, SHARED_NUMBER, RouteMap
+from outlast.capture.route_map import ORPHAN_NUMBER, SHARED_NUMBER, RouteMap
 from outlast.core.errors import Refused
-from outlast.core.tenant import ALL, ORPHAN, RESERVED, SHARED, Tenant, TenantKey
+from outlast.core.tenant import ORPHAN, RESERVED, SHARED, Tenant, TenantKey
 from outlast.state.local import HostKey
 from outlast.vault.keys import WriterKeys, key_path
 from outlast.vault.store import AlreadyExistsError, Store
 
 _CACHE_MAX = 50_000
-_RESERVED_NUMBERS = {ORPHAN_NUMBER: ORPHAN, SHARED_NUMBER: SHARED, ALL_NUMBER: ALL}
+_RESERVED_NUMBERS = {ORPHAN_NUMBER: ORPHAN, SHARED_NUMBER: SHARED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ class Numbering:
             return self._add(number, _RESERVED_NUMBERS[number], None)
         assert sealed is not None, "a route leads to a tenant that has no number"
         return self._keep(self._opened(number, sealed))
+
+    def everyone(self) -> list[int]:
+        """Every tenant that has a number, orphans among them."""
+        numbers = {number for number, _ in self._map.tenant_rows()} | self._unsaved.keys()
+        return sorted((numbers | {ORPHAN_NUMBER}) - {SHARED_NUMBER})
 
     def relabel(self, number: int, label: str | None) -> bool:
         """Note a tenant's label; whether it is another than was known."""

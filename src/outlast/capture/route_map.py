@@ -26,7 +26,7 @@ from outlast.state.local import HostKey
 Route = int | bytes
 """A tenant's number, or bytes: a parent's id, or a route that `aliased` made, with ids of the same row behind it."""
 
-ORPHAN_NUMBER, SHARED_NUMBER, ALL_NUMBER = 0, 1, 2
+ORPHAN_NUMBER, SHARED_NUMBER, RESERVED_MAX = 0, 1, 2
 
 ID_BYTES = 16
 _HASH_BYTES = 14

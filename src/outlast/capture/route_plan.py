@@ -48,6 +48,7 @@ class TablePlan:
     pointer: Pointer | None
     referenced: tuple[Referenced, ...]
     label_column: str | None = None  # of the tenant table
+    rooted: bool = False  # the server holds every row's tenant column to the tenant table
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def plan_routes(catalog: Catalog) -> RoutePlan:
             pointers.get(table.name),
             tuple(referenced.get(table.name, ())),
             catalog.tenant_label if table.name == catalog.tenant_table else None,
+            _rooted(catalog, table),
         )
         for table in catalog.tables
         if table.ownership.kind in (OwnershipKind.OWNED, OwnershipKind.SHARED)
@@ -88,6 +90,14 @@ def plan_routes(catalog: Catalog) -> RoutePlan:
         (name, pointer.columns, pointer.to, pointer.referenced.columns) for name, pointer in sorted(pointers.items())
     )
     return RoutePlan(tables, Edges(edges))
+
+
+def _rooted(catalog: Catalog, table: Table) -> bool:
+    column = (table.ownership.tenant_column,)
+    return table.name == catalog.tenant_table or any(
+        key.table == table.name and key.columns == column and key.references == catalog.tenant_table and key.enforced
+        for key in catalog.foreign_keys
+    )
 
 
 def _pointer(catalog: Catalog, table: Table, types: Mapping[TableName, Mapping[str, str]]) -> Pointer:

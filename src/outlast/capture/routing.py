@@ -3,7 +3,7 @@
 Rules, in the order of the questions asked: an old tuple that tells the owner is believed; else the route map knows the
 row; a row it does not know is a *doubt*, told to the sink and never passed over. Children follow their parents by the
 map itself; that they moved with one is written as its move, which the reader carries out on all that hangs on it.
-TRUNCATE is one entry for all tenants.
+TRUNCATE is an entry of every tenant that may have had a row.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Protocol
 
 from outlast.capture.numbering import Numbering
 from outlast.capture.route_map import (
-    ALL_NUMBER,
     ORPHAN_NUMBER,
+    RESERVED_MAX,
     SHARED_NUMBER,
     Route,
     RouteMap,
@@ -54,9 +54,6 @@ class Sink(Protocol):
 
     def soft_deleted(self, tenant: int, table: LoggedTable) -> None:
         """The UPDATE just given set a marker of soft deletion."""
-
-    def has_entries(self) -> Sequence[int]:
-        """Tenants that this transaction has written to so far."""
 
     def doubt(self, table: TableName | None, reason: str) -> None:
         """Something of this table cannot be known from here on: it must be read again."""
@@ -392,10 +389,10 @@ class Router:
             if known.shared:
                 self._sink.change(SHARED_NUMBER, OP_TRUNCATE, logged, None, None)
                 continue
-            for tenant in self._sink.has_entries():
-                if tenant not in (SHARED_NUMBER, ALL_NUMBER):
-                    self._sink.change(tenant, OP_TRUNCATE, logged, None, None)
-            self._sink.change(ALL_NUMBER, OP_TRUNCATE, logged, None, None)
+            for tenant in self._numbers.everyone():
+                self._sink.change(tenant, OP_TRUNCATE, logged, None, None)
+            if known.row_space is None and not known.rooted:
+                self._sink.doubt(root, "it was truncated, and rows of tenants that nothing names may have gone with it")
             ways = [found[1] for relation in relations if (found := self._ways.get(id(relation))) is not None]
             self._map.wipe([space for way in ways if way is not None for space in way.spaces])
 
@@ -413,7 +410,7 @@ class Router:
     def _relabel(self, way: Way, tenant: int, new: bytes) -> None:
         assert way.label is not None
         (label,) = way.label(new, 0)
-        if not isinstance(label, Unchanged) and tenant > ALL_NUMBER:
+        if not isinstance(label, Unchanged) and tenant > RESERVED_MAX:
             self._numbers.relabel(tenant, None if label is None else label.decode("utf-8", "surrogateescape"))
 
     def _look_ahead(self, relations: Mapping[int, Relation], changes: Sequence[Change], start: int) -> None:

@@ -7,15 +7,26 @@ outlast.toml says whose they are, and are named loudly if it does not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from outlast.capture.epoch import SHAPES
 from outlast.capture.frames import Frames
 from outlast.capture.route_map import RouteMap
 from outlast.capture.routes import Tables
+from outlast.capture.ways import owner_columns
 from outlast.core.change import Relation
+from outlast.core.row import escape
 from outlast.core.table import TableName
 from outlast.sources.postgres import schema_trigger
-from outlast.sources.postgres.schema_events import PREFIX, ChangeKind, SchemaChange, Shapes, parse
+from outlast.sources.postgres.schema_events import PREFIX, ChangeKind, SchemaChange, Shapes, TableShape, parse
 from outlast.sources.postgres.transactions import LogicalMessage, Transaction
+from outlast.vault.segment import SchemaChange as LoggedSchemaChange
+
+_COMPUTABLE = frozenset({ChangeKind.COLUMN_ADDED, ChangeKind.COLUMN_DROPPED, ChangeKind.COLUMN_RENAMED})
+_PLAIN_TYPES = frozenset(
+    {"smallint", "integer", "bigint", "boolean", "text", "character varying", "numeric", "uuid", "jsonb"}
+)
+"""Types whose text does not depend on the settings of the session that added the column."""
 
 _WORDS = {
     ChangeKind.CREATED: "the table is new",
@@ -44,12 +55,16 @@ class SchemaWatch:
         self._frames = frames
         self._tables = tables
         noted = map_.note(SHAPES)
-        self._shapes = Shapes.from_bytes(noted["tables"].encode()) if noted else tables.shapes
+        self._noted = noted["tables"].encode() if noted else b""
+        self._shapes = Shapes.from_bytes(self._noted) if noted else tables.shapes
 
-    @property
     def notes(self) -> dict[str, dict[str, str]]:
-        """What is kept with the checkpoint."""
-        return {SHAPES: {"tables": self._shapes.to_bytes().decode()}}
+        """What is kept with the checkpoint, where it is not there yet."""
+        shapes = self._shapes.to_bytes()
+        if shapes == self._noted:
+            return {}
+        self._noted = shapes
+        return {SHAPES: {"tables": shapes.decode()}}
 
     def use(self, tables: Tables) -> None:
         """Another look was taken: what the stream still has to tell of before is told of tables that are in doubt."""
@@ -60,10 +75,35 @@ class SchemaWatch:
         """A message of the event triggers, in its transaction. Returns what it changed."""
         if message.prefix != PREFIX:
             return []
-        changes = self._shapes.apply(parse(message.content))
+        event = parse(message.content)
+        before = self._shapes.known.get(event.oid)
+        changes = self._shapes.apply(event)
+        if before is not None and event.shape is not None and self._computable(before, changes):
+            self._frames.alter(_logged(before, event.shape, self._key(before.name), transaction))
+            self.urgent = True
+            return list(changes)
         for change in changes:
             self._judge(change)
         return list(changes)
+
+    def _key(self, table: TableName) -> tuple[str, ...]:
+        return self._tables.plan.tables[table].table.key
+
+    def _computable(self, before: TableShape, changes: Sequence[SchemaChange]) -> bool:
+        """Whether older rows' values follow from those they had, and no change of the routes is in it."""
+        plan = self._tables.plan.tables.get(before.name)
+        if plan is None or not changes or before.name in self._frames.doubtful or None in self._frames.doubtful:
+            return False
+        routing: set[str | None] = {*plan.table.key, *owner_columns(plan), plan.label_column}
+        routing.update(column for referenced in plan.referenced for column in referenced.columns)
+        routing.discard(None)
+        return all(
+            change.known
+            and change.kind in _COMPUTABLE
+            and not routing & {change.former, change.now}
+            and (change.missing is None or _type_of(self._shapes.known[before.oid], change.column) in _PLAIN_TYPES)
+            for change in changes
+        )
 
     def looked(self, tables: Tables) -> list[TableName]:
         """A look at the catalog, once a minute: all that there is where no event trigger tells. Gives what is gone."""
@@ -102,3 +142,24 @@ class SchemaWatch:
         if followed or reason == _WORDS[ChangeKind.CREATED]:
             self.urgent = True
             self._frames.doubt(table, reason)
+
+
+def _type_of(shape: TableShape, column: int) -> str:
+    return next((one.type.partition("(")[0] for one in shape.live if one.number == column), "")
+
+
+def _logged(before: TableShape, now: TableShape, key: tuple[str, ...], transaction: Transaction) -> LoggedSchemaChange:
+    """The change as the log has it: each column of now by its place among those of before."""
+    places = {column.number: place for place, column in enumerate(one for one in before.live if not one.generated)}
+    columns = tuple(
+        (column.name or "", column.type, places.get(column.number), _fill(column.missing))
+        for column in now.live
+        if not column.generated
+    )
+    return LoggedSchemaChange(transaction.end, transaction.xid, now.name, columns, key)
+
+
+def _fill(missing: str | None) -> str:
+    if missing is None:
+        return "\\N"
+    return escape(missing.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")

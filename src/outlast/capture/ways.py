@@ -58,6 +58,7 @@ class Way:
     label: Take | None
     spaces: tuple[Space, ...]  # all that TRUNCATE empties
     keyed: bool  # an old tuple holds the table's key
+    rooted: bool  # the server holds every row to a tenant of the tenant table
     steady: bool  # an UPDATE that sends no old tuple changes none of the row's ids
     markers: SoftDeleteMarkers | None
 
@@ -124,6 +125,7 @@ def way_of(relation: Relation, plan: RoutePlan, table: TablePlan, map_: RouteMap
         label=None if table.label_column is None else taking([names[table.label_column]]),
         spaces=tuple([target.space for target in targets] + ([row_space] if row_space is not None else [])),
         keyed=full or (bool(table.table.key) and told(table.table.key)),
+        rooted=table.rooted,
         steady=not full and all(target.derived for target in targets),
         markers=SoftDeleteMarkers.of(relation),
     )
