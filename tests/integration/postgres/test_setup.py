@@ -13,7 +13,7 @@ from outlast.sources.postgres.following import plan_setup
 from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.following_plan import script
 from outlast.sources.postgres.following_steps import StepState
-from outlast.sources.postgres.setup import set_up
+from outlast.sources.postgres.setup import adopt_new_partitions, set_up
 from tests.integration.postgres.conftest import look, run
 from tests.integration.postgres.followed import AT_ONCE, WRITTEN, Followed, database, write
 from tests.servers import Server
@@ -107,8 +107,15 @@ def test_a_partition_whose_identity_is_not_sure_is_named_and_added(any_database:
     run(any_database, "CREATE TABLE coded_2 PARTITION OF coded FOR VALUES FROM (100) TO (200)")
     run(any_database, "INSERT INTO coded VALUES (150, 1)", "UPDATE coded SET n = 1", "DELETE FROM coded")
     assert "coded_2" in str(followed.notices()["unpublished"].message)
-    followed.set_up()
+    run(any_database, "CREATE TABLE late_comer (id int PRIMARY KEY, account_id bigint NOT NULL)")
+    with followed.session() as session:
+        results = adopt_new_partitions(session, followed.catalog, followed.settings)
+        assert {result.step.key for result in results} == {"memory outlast_main", "identity public.coded_2"}
+        assert adopt_new_partitions(session, followed.catalog, followed.settings) == ()
     assert "coded_2" in followed.published()
+    assert "late_comer" in str(followed.notices()["unpublished"].message)
+    followed.set_up()
+    assert "late_comer" in followed.published()
     write(any_database)
     assert "unpublished" not in followed.notices()
 

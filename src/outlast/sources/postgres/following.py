@@ -64,6 +64,27 @@ def plan_setup(facts: FollowingFacts, catalog: Catalog, settings: FollowingSetti
     )
 
 
+def plan_adoption(facts: FollowingFacts, catalog: Catalog, settings: FollowingSettings, plan_id: str) -> FollowingPlan:
+    """The steps for partitions that came since setup to tables whose other partitions are named one by one."""
+    membership = publication.wanted(facts, (*catalog.owned, *catalog.shared), settings.wishes, settings.names)
+    there = facts.publications.get(settings.names.publication)
+    named = there.members if there is not None and there.ours else {}
+    followed = {member.root_oid for member in facts.members if member.oid in named and not member.is_root}
+    fresh = [one for one in membership.whole if one.root_oid in followed and not one.is_root and one.oid not in named]
+    oids = {member.oid for member in fresh}
+    mine = Membership(tuple(fresh), (), tuple(choice for choice in membership.choices if choice.member.oid in oids))
+    steps = [*_publications(facts, settings, mine), *_identified(facts, settings.names, mine, named)] if fresh else []
+    return FollowingPlan(
+        plan_id,
+        PlanKind.SETUP,
+        settings.source,
+        facts.server.database,
+        settings.names.slot,
+        settings.names.publications,
+        tuple(steps),
+    )
+
+
 # Publications ----------------------------------------------------------------------------------------------------
 
 
@@ -156,10 +177,23 @@ def _members(facts: FollowingFacts, settings: FollowingSettings, membership: Mem
     wanted_whole = {member.oid: member for member in membership.whole}
     wanted_partial = {member.oid: member for member in membership.partial}
     yield from _leaving(facts, names, in_whole, wanted_whole, wanted_partial, in_partial)
+    yield from _identified(facts, names, membership, in_whole)
+    yield from _widening(facts, names, membership)
+    later = [member for member in membership.partial if member.oid not in in_partial]
+    later = [member for member in later if member.oid not in in_whole]  # those moved in _leaving
+    yield from _adding(facts, names.partial, later, "partial")
+    yield from _dropping(facts, names.partial, [oid for oid in in_partial if oid not in wanted_partial])
+
+
+def _identified(
+    facts: FollowingFacts, names: Names, membership: Membership, in_whole: Mapping[int, str]
+) -> Iterator[Step]:
+    """What is published whole and is not yet, each with the identity that it needs for it."""
+    wanted = {member.oid for member in membership.whole}
     changes: dict[int, list[Choice]] = defaultdict(list)
     for choice in membership.choices:
         if choice.change is not None:
-            carrier = choice.member.root_oid if choice.member.root_oid in wanted_whole else choice.member.oid
+            carrier = choice.member.root_oid if choice.member.root_oid in wanted else choice.member.oid
             changes[carrier].append(choice)
     plain: list[Member] = []
     for member in membership.whole:
@@ -169,11 +203,6 @@ def _members(facts: FollowingFacts, settings: FollowingSettings, membership: Mem
         elif missing:
             plain.append(member)
     yield from _adding(facts, names.publication, plain, "whole")
-    yield from _widening(facts, names, membership)
-    later = [member for member in membership.partial if member.oid not in in_partial]
-    later = [member for member in later if member.oid not in in_whole]  # those moved in _leaving
-    yield from _adding(facts, names.partial, later, "partial")
-    yield from _dropping(facts, names.partial, [oid for oid in in_partial if oid not in wanted_partial])
 
 
 def _leaving(

@@ -155,7 +155,7 @@ def plan(facts: FollowingFacts) -> tuple[tuple[Step, ...], str | None]:
 
 
 DEGRADED = (
-    "schema changes are found by looking at the catalog every few seconds: moments around one are inexact and refused, "
+    "schema changes are found by looking at the catalog once a minute: moments around one are inexact and refused, "
     "and a DROP is seen after it"
 )
 _OFF = f"event_triggers is off on this server: {DEGRADED}"

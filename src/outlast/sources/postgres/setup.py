@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from outlast.core.errors import OutlastError, Refused
 from outlast.core.plan import new_plan_id
-from outlast.sources.postgres.following import FollowingSettings, plan_setup
+from outlast.sources.postgres.following import FollowingSettings, plan_adoption, plan_setup
 from outlast.sources.postgres.following_facts import read_following
 from outlast.sources.postgres.following_health import verify
 from outlast.sources.postgres.following_plan import FollowingPlan
@@ -19,7 +19,7 @@ from outlast.sources.postgres.following_teardown import plan_teardown, read_chan
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
 
-__all__ = ["planned_setup", "planned_teardown", "set_up", "tear_down", "undone", "verify"]
+__all__ = ["adopt_new_partitions", "planned_setup", "planned_teardown", "set_up", "tear_down", "undone", "verify"]
 
 
 def planned_setup(session: Session, catalog: Catalog, settings: FollowingSettings) -> FollowingPlan:
@@ -46,6 +46,18 @@ def tear_down(
 ) -> tuple[StepResult, ...]:
     """The same for taking it away."""
     return _at_once(session, planned_teardown(session, catalog, settings), patience)
+
+
+def adopt_new_partitions(
+    session: Session, catalog: Catalog, settings: FollowingSettings, patience: Patience | None = None
+) -> tuple[StepResult, ...]:
+    """Publish partitions that came since setup, where each has to be named. Nothing else is changed.
+
+    Only the tables' owner may: for another role the results say what it lacks, and `verify` goes on to tell of them.
+    """
+    facts = read_following(session, catalog, settings.names)
+    plan = plan_adoption(facts, catalog, settings, new_plan_id(datetime.now(UTC)))
+    return carry_out(session, plan, patience)
 
 
 def _at_once(session: Session, plan: FollowingPlan, patience: Patience | None) -> tuple[StepResult, ...]:
