@@ -143,7 +143,8 @@ def plan_prune(
         marks.append(mark)
         lines.append(f"forget {_count(len(old), 'run')}, older than {keep.days} days: {_ranges(old)}")
     paths = sweep.paths
-    parts = (paths[start : start + _OBJECTS_IN_MARK_MAX] for start in range(0, len(paths), _OBJECTS_IN_MARK_MAX))
+    named = paths + sweep.told
+    parts = (named[start : start + _OBJECTS_IN_MARK_MAX] for start in range(0, len(named), _OBJECTS_IN_MARK_MAX))
     marks += [_mark(source, now, MarkKind.SWEEP, objects=part) for part in parts]
     lines += _sweep_lines(sweep)
     return _plan(RetentionKind.PRUNE, ledger, now, tuple(marks), lines, paths, sweep.size_bytes)
@@ -271,6 +272,7 @@ def _older(vault: Vault, source: str, ledger: Ledger, limit: datetime) -> tuple[
 def _sweep_lines(sweep: Sweep) -> list[str]:
     kinds = (
         ("run record", sweep.records),
+        ("segment of the log", sweep.segments),
         ("pack", sweep.packs),
         ("key", sweep.keys),
         ("leftover of interrupted backups", sweep.leftovers),

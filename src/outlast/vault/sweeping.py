@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from outlast.core.moment import Moment
 from outlast.vault.keys import key_path
 from outlast.vault.lineage import Lineage, trace
 from outlast.vault.marks import Ledger, MarkKind
@@ -18,6 +19,7 @@ from outlast.vault.pack import pack_path
 from outlast.vault.reader import Vault
 from outlast.vault.run import RunRecord, run_path, runs
 from outlast.vault.store import StoredObject
+from outlast.vault.sweeping_log import KeptRun, find_log_sweep
 
 CLOCK_SKEW_MAX = timedelta(hours=1)
 """Between this host's clock and the store's."""
@@ -32,11 +34,13 @@ class Sweep:
     keys: tuple[str, ...]
     leftovers: tuple[str, ...]
     size_bytes: int
+    segments: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()  # named in the mark besides: see LogSweep
 
     @property
     def paths(self) -> tuple[str, ...]:
         """In the order of deletion: what points first, what is pointed to after it."""
-        return self.records + self.packs + self.keys + self.leftovers
+        return self.records + self.segments + self.packs + self.keys + self.leftovers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class _Run:
     number: int
     index_from: int
     started: datetime
+    moment: Moment
 
 
 def find_sweep(vault: Vault, source: str, ledger: Ledger, *, now: datetime, grace: timedelta) -> Sweep:
@@ -56,6 +61,9 @@ def find_sweep(vault: Vault, source: str, ledger: Ledger, *, now: datetime, grac
     needed, heads = _needed(vault, source, ledger, lineage, now)
     needed_records = _needed_records(source, found, ledger, now)
     settled = min(newest.started - CLOCK_SKEW_MAX, now - grace)
+    kept = [KeptRun(run.number, run.moment) for run in _kept(found, ledger, now)]
+    log = find_log_sweep(vault, source, kept, now=now, grace=grace)
+    needed |= log.keys
     sizes: dict[str, int] = {}
     kinds: dict[str, list[str]] = {"records": [], "packs": [], "keys": [], "leftovers": []}
     for item in vault.store.list(f"{source}/"):
@@ -69,14 +77,16 @@ def find_sweep(vault: Vault, source: str, ledger: Ledger, *, now: datetime, grac
         packs=tuple(sorted(kinds["packs"])),
         keys=tuple(sorted(kinds["keys"])),
         leftovers=tuple(sorted(kinds["leftovers"])),
-        size_bytes=sum(sizes.values()),
+        size_bytes=sum(sizes.values()) + sum(log.paths.values()),
+        segments=tuple(log.paths),
+        told=log.told,
     )
 
 
 def _records(vault: Vault, source: str, found: list[_Run]) -> Iterator[RunRecord]:
     for number in runs(vault.store, source):
         record = vault.read_run(source, number)
-        found.append(_Run(record.run, record.index_from, record.started))
+        found.append(_Run(record.run, record.index_from, record.started, record.moment))
         yield record
 
 
@@ -95,13 +105,18 @@ def _needed(
             continue
         if lineage.any_run(span, lambda run, prefix: run == newest or not ledger.due(run, prefix, now)):
             needed |= {key, pack}
-            tables = vault.manifest_of_span(source, span).tables.values()
-            needed |= {pack_path(source, span.prefix, chunk.pack) for table in tables for chunk in table.chunks}
+            manifest = vault.manifest_of_span(source, span)
+            packs = {chunk.pack for table in manifest.tables.values() for chunk in table.chunks}
+            needed |= {pack_path(source, span.prefix, name) for name in packs | {box.pack for box in manifest.log}}
     return needed, frozenset(named)
 
 
+def _kept(found: list[_Run], ledger: Ledger, now: datetime) -> list[_Run]:
+    return [run for run in found if run is found[-1] or not _run_due(ledger, run.number, now)]
+
+
 def _needed_records(source: str, found: list[_Run], ledger: Ledger, now: datetime) -> set[str]:
-    kept = [run for run in found if run is found[-1] or not _run_due(ledger, run.number, now)]
+    kept = _kept(found, ledger, now)
     return {run_path(source, number) for run in kept for number in range(run.index_from, run.number + 1)}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outlast.core.change import OP_MOVE_OUT
 from outlast.core.entries import Begin, Entry, Move, read_entries
@@ -21,6 +21,7 @@ from outlast.vault.manifest import ChunkRef, Head, LogBox, Manifest
 from outlast.vault.pack import pack_path
 from outlast.vault.reader import TenantEntry, Vault, decompress
 from outlast.vault.replay import Carried, Replay, Shelf, Spooling, TableState, root_of
+from outlast.vault.run import RunIndex
 from outlast.vault.segment import Gap, SegmentHeader
 
 _NO_HEAD = Head(0, "", 0, 0)
@@ -76,7 +77,7 @@ class Timeline:
     def entry(self, prefix: str, epoch: Epoch, base: Base, until: Lsn) -> TenantEntry:
         """A tenant by its folder, whether a run has it already or only the log."""
         index = self.vault.index(self.source, base.record.run)
-        recipient = self.recipient(epoch, prefix, until) or index.recipients.get(prefix)
+        recipient = index.recipients.get(prefix) or self.recipient(epoch, prefix, until)
         if recipient is None:
             raise NotFoundError(f"there is no tenant in the folder {prefix} at {until}", code="unknown-tenant")
         tenant = self.tenants(epoch, until).get(prefix) or self.vault.directory(self.source, index.run).get(prefix)
@@ -122,7 +123,10 @@ class Timeline:
         until: Lsn,
         moves: _Moves,
     ) -> tuple[Replay, Manifest | None, Shelf]:
-        manifest = self._manifest(entry, base)
+        index = self.vault.index(self.source, base.record.run)
+        entry = self._as_of(entry, index)
+        head = index.heads.get(entry.prefix)
+        manifest = None if head is None else self.vault.manifest(self.source, entry, head)
         stored = {} if manifest is None else {TableName.parse(name): table for name, table in manifest.tables.items()}
 
         def read(name: TableName, refs: Iterable[ChunkRef]) -> Iterator[bytes]:
@@ -141,9 +145,9 @@ class Timeline:
         replay = Replay(tables, shelf, schema, moves.fetch, has=lambda begin: base.has(begin.xid, begin.end))
         return replay, manifest, shelf
 
-    def _manifest(self, entry: TenantEntry, base: Base) -> Manifest | None:
-        head = self.vault.index(self.source, base.record.run).heads.get(entry.prefix)
-        return None if head is None else self.vault.manifest(self.source, entry, head)
+    def _as_of(self, entry: TenantEntry, index: RunIndex) -> TenantEntry:
+        """The tenant under the key that it had at a run. Where the log knew it first, that can be another."""
+        return replace(entry, recipient=index.recipients.get(entry.prefix, entry.recipient))
 
     # Entries
 
@@ -188,9 +192,11 @@ class Timeline:
                 hint=f"Name the moment of a run that is left: outlast history {entry.tenant.label or entry.tenant.key}",
                 code="forgotten",
             )
-        head = self.vault.index(self.source, run).heads.get(entry.prefix)
+        index = self.vault.index(self.source, run)
+        head = index.heads.get(entry.prefix)
         if head is None or head.run != run:
             return  # the fold had nothing to do for this tenant
+        entry = self._as_of(entry, index)
         manifest = self.vault.manifest(self.source, entry, head)
         for box in manifest.log:
             yield self.open_box(entry, box), f"the log of tenant {entry.tenant} in run {run}"
