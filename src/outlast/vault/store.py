@@ -66,7 +66,8 @@ class Store(Protocol):
 
     def create(self, path: str, data: bytes) -> None:
         """Put if absent: atomic, all or nothing. Raises AlreadyExistsError. Retried within bounds on passing faults, so
-        that an answer lost on the way can show as AlreadyExistsError for the caller's own bytes."""
+        that an answer lost on the way can show as AlreadyExistsError for the caller's own bytes. Records, segments of
+        the log and before-images (…/undo/…) are durable when it returns, everything else after `flush`."""
 
     def exists(self, path: str) -> bool: ...
 
@@ -243,8 +244,9 @@ class FolderStore(RemoteStore):
         try:
             # A record or a segment of the log must never be there without its bytes: after a power cut, an empty file
             # under the next number would bar every later one. So they are synced before their name; packs wait for
-            # `flush`.
-            self._link_whole(f"{self._folder}/{folder}", name, data, synced=path.endswith(".json") or "/log/" in path)
+            # `flush`. A before-image is one file, waited for: syncing it beats syncing all that anybody wrote here.
+            synced = path.endswith(".json") or "/log/" in path or "/undo/" in path
+            self._link_whole(f"{self._folder}/{folder}", name, data, synced=synced)
         except OSError as error:
             _raise(error, "write", path, self.url)
 
@@ -265,7 +267,10 @@ class FolderStore(RemoteStore):
         finally:
             Path(unfinished).unlink()
         if synced:
-            _sync_folder(folder)
+            place = Path(folder)
+            while place != self._folder.parent:  # its folder may be new, and is then an entry of the one above
+                _sync_folder(str(place))
+                place = place.parent
 
     def _open_new(self, path: str, folder: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -230,8 +230,7 @@ class UndoWriter:
         entries = {draft.prefix: (draft.recipient, *draft.finish(builder)) for draft in drafts}
         index = UndoIndex(self.source, self.plan, database, xid, entries).to_bytes()
         name, data = builder.finish(index, self.signer.sign(NAMESPACE_UNDO, index))
-        self._put(name, data)
-        self.store.flush()
+        self._put(name, data)  # durable when it is put, as store.py has it
         return name
 
     def _put(self, name: str, data: bytes) -> str:
