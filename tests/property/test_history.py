@@ -123,7 +123,7 @@ STEPS = st.tuples(
 )
 HISTORIES = st.lists(STEPS, min_size=10, max_size=60)
 
-SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+_CHECKS = list(HealthCheck)
 
 
 def play(one: Followed, history: list[tuple[int, str]], truth: Truth) -> None:
@@ -186,11 +186,8 @@ def hold(url: str, followed: Factory, history: list[tuple[int, str]], memory_byt
     one.drain()
     check(one, truth)
 
-    with server.new_database() as url:
-        yield url
 
-
-@settings(max_examples=5, **SETTINGS)
+@settings(max_examples=5, deadline=None, suppress_health_check=_CHECKS)
 @given(history=HISTORIES, memory_bytes=st.sampled_from([400, 16_000_000]))
 def test_a_random_history_is_what_the_vault_gives_for_every_commit(
     server: Server, followed: Factory, history: list[tuple[int, str]], memory_bytes: int
@@ -200,7 +197,7 @@ def test_a_random_history_is_what_the_vault_gives_for_every_commit(
 
 
 @pytest.mark.system
-@settings(max_examples=3, **SETTINGS)
+@settings(max_examples=3, deadline=None, suppress_health_check=_CHECKS)
 @given(history=HISTORIES, memory_bytes=st.sampled_from([400, 16_000_000]))
 def test_a_random_history_is_what_the_vault_gives_for_every_commit_on_15(
     debian_server: Server, followed: Factory, history: list[tuple[int, str]], memory_bytes: int
@@ -210,7 +207,7 @@ def test_a_random_history_is_what_the_vault_gives_for_every_commit_on_15(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, **SETTINGS)
+@settings(max_examples=150, deadline=None, suppress_health_check=_CHECKS)
 @given(history=st.lists(STEPS, min_size=30, max_size=200), memory_bytes=st.sampled_from([400, 16_000_000]))
 def test_many_random_histories_are_what_the_vault_gives(
     server: Server, followed: Factory, history: list[tuple[int, str]], memory_bytes: int
