@@ -98,7 +98,8 @@ class _Resolver:
         base = next(self._epochs.bases(epoch, epoch.position), None)
         if base is None:
             return self._run(newest, why)
-        if newest.run != base.record.run and newest.moment.time > epoch.as_of:
+        ahead = newest.run != base.record.run or base.position >= epoch.position
+        if ahead and newest.moment.time > epoch.as_of:
             return self._run(newest, why or f"later than the end of the log, {epoch.position}")
         gap = self._epochs.gap(epoch, base, epoch.position)
         if gap is None:
