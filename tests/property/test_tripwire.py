@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outlast.capture.tripwire import Fact, Rules, Tripwire
+from outlast.capture.rules import Rules
+from outlast.capture.tripwire import Fact, Tripwire
 from outlast.core.effect import Operation
 from outlast.core.moment import Lsn
 from outlast.core.tenant import TenantKey

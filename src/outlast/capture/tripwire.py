@@ -15,9 +15,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from outlast.capture.incident import COMMITTED, IN_PROGRESS, ROLLED_BACK, Deed, Incident
+from outlast.capture.rules import HALTING, Rule, Rules
 from outlast.capture.window import JUMP_S, StreamTime, Window
 from outlast.core.effect import Operation
 from outlast.core.moment import Lsn
@@ -32,57 +32,8 @@ _LOSSES = (Operation.HARD_DELETE, Operation.TRUNCATE)
 _LOST, _LOST_NOW = "lost", "lost-now"
 
 
-class Rule(StrEnum):
-    """What can trip. The values are the settings' names in outlast.toml where there is one."""
-
-    ROOTS = "tenant_roots"
-    SHARE = "tenant_share"
-    LOSING = "tenants_a_minute"
-    TRUNCATE = "truncate"
-    DROP = "drop"
-    DECLARED = "declared_max"
-    SOFT = "soft_deleted_roots"
-
-
-HALTING = frozenset(Rule) - {Rule.SOFT}
-"""What is soft-deleted is still there: that is told, and halts nobody."""
-
 _BY_KEY = frozenset(Rule) - {Rule.SHARE, Rule.LOSING}
 """Rules that count tenants or tables in a window of their own; the other two ask how much of a tenant is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The thresholds: a rule trips at this number or above; None turns it off. Tables are named `schema.table`."""
-
-    root_table: str
-    owned: frozenset[str]
-    window_s: float = 600.0
-    roots: int | None = 2
-    share: float | None = 0.5
-    share_tenants: int = 2
-    rows_min: int = 20  # a tenant that lost fewer rows is not judged by its share
-    losing: int | None = 20
-    losing_share: float = 0.1
-    truncate: bool = True
-    drop: bool = True
-    declared: int | None = 100
-    soft: int | None = None
-    tombstone: str | None = None
-    tombstone_s: float = 86_400.0
-    quiet: frozenset[str] = frozenset()  # tables whose losses are ordinary: sessions, queues, caches
-
-    def thresholds(self) -> dict[Rule, int]:
-        given = {
-            Rule.ROOTS: self.roots,
-            Rule.SHARE: self.share_tenants if self.share is not None else None,
-            Rule.LOSING: self.losing,
-            Rule.TRUNCATE: 1 if self.truncate else None,
-            Rule.DROP: 1 if self.drop else None,
-            Rule.DECLARED: self.declared,
-            Rule.SOFT: self.soft,
-        }
-        return {rule: number for rule, number in given.items() if number is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,17 +321,32 @@ class Tripwire:
         return incident
 
     def _go_on(self, incident: Incident, tripped: Mapping[Rule, int], facts: Iterable[Fact]) -> None:
+        new = [rule for rule in tripped if rule.value not in incident.rules]
         incident.rules |= {rule.value: max(value, incident.rules.get(rule, 0)) for rule, value in tripped.items()}
-        for fact in facts:
+        rules = [Rule(rule) for rule in incident.rules]
+        who = self._who(new)
+        for fact in facts:  # and no look at all that were lost before: there may be very many, and facts come fast
             if fact.tenant in incident.lost:
                 incident.lose(fact.tenant, fact.rows)
-        who = self._who(Rule(rule) for rule in incident.rules)
+            elif fact.tenant not in who:
+                who |= self._concerned(fact, rules)
         self._join(incident, {tenant: rows for tenant, rows in who.items() if tenant not in incident.lost})
         for fact in facts:
             deed = self._deeds.get(fact.xid)
             if deed is not None and fact.tenant in incident.lost and len(incident.deeds) < DEEDS_MAX:
                 incident.deeds.setdefault(deed.xid, deed)
                 incident.tables |= deed.tables
+
+    def _concerned(self, fact: Fact, rules: Iterable[Rule]) -> dict[TenantKey, int]:
+        """The tenant of a fact, if one of the rules is about it now."""
+        tenant = fact.tenant
+        for rule in rules:
+            window = self._windows[rule if rule in (Rule.DECLARED, Rule.SOFT) else _LOST]
+            truncated = rule is Rule.TRUNCATE and fact.operation is Operation.TRUNCATE
+            listed = tenant in self._suspects[rule] if rule in self._suspects else self._windows[rule][tenant] > 0
+            if tenant not in RESERVED and (truncated or listed):
+                return {tenant: window[tenant]}
+        return {}
 
     def _join(self, incident: Incident, who: Mapping[TenantKey, int]) -> None:
         for tenant, rows in who.items():

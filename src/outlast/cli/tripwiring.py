@@ -16,8 +16,9 @@ from outlast.core.table import OwnershipKind, TableName
 
 if TYPE_CHECKING:
     from outlast.capture.notify import Notifier
+    from outlast.capture.rules import Rules
     from outlast.capture.sentry import Sentry
-    from outlast.capture.tripwire import Rules, Sizes
+    from outlast.capture.tripwire import Sizes
     from outlast.core.tenant import TenantKey
     from outlast.settings import TripwireSettings
     from outlast.sources.postgres.halt import Halter
@@ -30,7 +31,7 @@ def settings_of(invocation: Invocation) -> TripwireSettings:
 
 def rules_of(settings: TripwireSettings, catalog: Catalog) -> Rules:
     """The rules for this database. Raises UsageError where they name a table that cannot be meant."""
-    from outlast.capture.tripwire import Rules
+    from outlast.capture.rules import Rules
 
     for name in (*settings.quiet_tables, *([settings.tombstone] if settings.tombstone else [])):
         table = catalog.table(TableName.parse(name))

@@ -13,8 +13,9 @@ import pytest
 
 from outlast.capture.incident_book import IncidentBook
 from outlast.capture.notify import Notifier, urls
+from outlast.capture.rules import Rules
 from outlast.capture.sentry import Sentry
-from outlast.capture.tripwire import Fact, Rules, Tripwire
+from outlast.capture.tripwire import Fact, Tripwire
 from outlast.core.effect import Operation
 from outlast.core.errors import OutlastError, UsageError
 from outlast.core.moment import Lsn

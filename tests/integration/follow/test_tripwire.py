@@ -16,9 +16,10 @@ import pytest
 from outlast.capture.guarding import Guard
 from outlast.capture.notify import Notifier
 from outlast.capture.records import Records
+from outlast.capture.rules import Rules
 from outlast.capture.sentry import Sentry
 from outlast.capture.sizes import Sizes
-from outlast.capture.tripwire import Rules, Tripwire
+from outlast.capture.tripwire import Tripwire
 from outlast.sources.postgres.halt import Halter
 from outlast.sources.postgres.session import Target
 from tests.integration.follow.conftest import Factory, Followed, wait_until

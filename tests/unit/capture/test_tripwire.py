@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from outlast.capture.tripwire import Alarm, Fact, Rule, Rules, Tripwire
+from outlast.capture.rules import Rule, Rules
+from outlast.capture.tripwire import Alarm, Fact, Tripwire
 from outlast.core.effect import Operation
 from outlast.core.moment import Lsn
 from outlast.core.tenant import TenantKey
