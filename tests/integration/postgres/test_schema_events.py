@@ -288,3 +288,15 @@ def test_a_publication_event_names_the_table(followed: Followed) -> None:
         "outlast_main",
     )
     assert Shapes({}).apply(event)[0].kind is ChangeKind.PUBLICATION
+
+
+def test_names_are_told_whatever_the_database_s_encoding_is(server_database_latin1: str) -> None:
+    """A message is not converted by the server: it is UTF-8 because our functions make it so."""
+    followed = database(server_database_latin1)
+    followed.set_up()
+    with followed.listening() as log:
+        run(followed.url, r'CREATE TABLE U&"Gr\00F6\00DFe" (U&"Ma\00DF" int)')
+        (event,) = log.events()
+    assert event.name == TableName("public", "Größe")
+    assert event.shape is not None
+    assert [column.name for column in event.shape.columns] == ["Maß"]

@@ -86,7 +86,7 @@ def parse(content: bytes) -> SchemaEvent:
     """The event of a message with our PREFIX. One that cannot be read is an event of kind MISSED."""
     try:
         return _event(json.loads(content))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return SchemaEvent(EventKind.MISSED, "", because="unreadable")
 
 

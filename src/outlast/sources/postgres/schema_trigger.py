@@ -60,8 +60,9 @@ _PINNED = (
 )
 
 _MISSED = """BEGIN
-        PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.json_build_object(
-            'event', 'missed', 'command', tg_tag, 'because', sqlstate)::text), <filler>;
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.convert_to(
+            pg_catalog.json_build_object('event', 'missed', 'command', tg_tag, 'because', sqlstate)::text, 'UTF8')),
+            <filler>;
     EXCEPTION WHEN OTHERS THEN
         RAISE WARNING 'outlast: a schema change (%) could not be written to the log: %', tg_tag, sqlstate;
     END;"""
@@ -69,7 +70,7 @@ _MISSED = """BEGIN
 # A message counts as standing where its record *ends*, a row's change where its record begins. Ours come from a
 # subtransaction (the handler makes one), whose records the server merges with the others by that position: without a
 # record in between, the change that follows a message would be told before it.
-_FILLER = "pg_catalog.pg_logical_emit_message(true, 'outlast.filler', '')"
+_FILLER = "pg_catalog.pg_logical_emit_message(true, 'outlast.filler', ''::text)"
 
 
 def plain(name: str) -> str:

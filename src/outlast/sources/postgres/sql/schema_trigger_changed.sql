@@ -64,13 +64,13 @@ BEGIN
                 )
                 SELECT f.oid FROM family AS f>
     LOOP
-        PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.json_build_object(
-            'event', 'table', 'command', tg_tag, 'because', because, 'table', found.shape)::text), <filler>;
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.convert_to(pg_catalog.json_build_object(
+            'event', 'table', 'command', tg_tag, 'because', because, 'table', found.shape)::text, 'UTF8')), <filler>;
     END LOOP;
     FOR found IN SELECT d.object_identity FROM pg_catalog.pg_event_trigger_ddl_commands() AS d
                   WHERE d.object_type LIKE 'publication%' LOOP
-        PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.json_build_object(
-            'event', 'publication', 'command', tg_tag, 'because', found.object_identity)::text), <filler>;
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.schema', pg_catalog.convert_to(pg_catalog.json_build_object(
+            'event', 'publication', 'command', tg_tag, 'because', found.object_identity)::text, 'UTF8')), <filler>;
     END LOOP;
     PERFORM outlast.schema_guard();
 EXCEPTION WHEN OTHERS THEN
