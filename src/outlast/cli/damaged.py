@@ -1,4 +1,4 @@
-"""`restore --damage-since`: the tenants of a damage report, and for each the rows that it lost."""
+"""`restore --damage-since`: the tenants of a damage report, and for each what is to be taken back."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from outlast.core.recipe import Mode, Recipe
 if TYPE_CHECKING:
     from outlast.core.plan import Plan
     from outlast.restore.damage import DamageReport
-    from outlast.restore.history import Past
+    from outlast.restore.history import At
+    from outlast.restore.reversal import Reversal
     from outlast.vault.reader import TenantEntry
 
-_LOSSES = frozenset({Operation.HARD_DELETE, Operation.TRUNCATE})
+_LOSSES = frozenset({Operation.HARD_DELETE, Operation.TRUNCATE, Operation.SOFT_DELETE})
 
 
 def check_options(recipe: Recipe, at: str, until: str | None, since: str | None) -> None:
@@ -30,24 +31,38 @@ def check_options(recipe: Recipe, at: str, until: str | None, since: str | None)
             "--at does not go with --damage-since: each row comes back as it was just before it was deleted",
             hint="Leave --at out, or name tenants and --at without --damage-since.",
         )
-    if recipe.mode is not Mode.MISSING:
+    if recipe.mode is not Mode.MISSING or recipe.where:
+        option = f"--mode {recipe.mode.value}" if recipe.mode is not Mode.MISSING else "--where"
         raise UsageError(
-            f"--mode {recipe.mode.value} does not go with --damage-since, which only puts back deleted rows",
+            f"{option} does not go with --damage-since, which takes back what was damaged and nothing else",
             hint="To make tenants equal to a moment: outlast restore TENANT… --at MOMENT --mode rewind",
         )
 
 
-def damage_of(invocation: Invocation, source: str, since: str, until: str | None) -> DamageReport:
-    from outlast.restore.damage import report
-
+def damage_of(
+    invocation: Invocation, source: str, since: str, until: str | None, transactions: Sequence[int]
+) -> DamageReport:
+    """What was damaged since, by anybody or by these transactions."""
     end = None if until is None else invocation.moment(source, until)
-    return report(invocation.vault, source, invocation.moment(source, since), end)
+    return _report(invocation, source, invocation.moment(source, since), end, transactions)
+
+
+def _report(
+    invocation: Invocation, source: str, since: At, until: At | None, transactions: Sequence[int]
+) -> DamageReport:
+    from outlast.restore.damage import report
+    from outlast.restore.damage_reversal import only
+
+    for xid in transactions:
+        report(invocation.vault, source, since, until, xid=xid)  # told where there is none of that number
+    found = report(invocation.vault, source, since, until)
+    return only(found, transactions) if transactions else found
 
 
 def damaged_entries(
     invocation: Invocation, source: str, found: DamageReport, names: Sequence[str]
 ) -> list[TenantEntry]:
-    """Those whose rows were deleted, the largest loss first; or, where names are given, those. A TRUNCATE took rows of
+    """Those whose rows were damaged, the largest loss first; or, where names are given, those. A TRUNCATE took rows of
     everybody who had some: then everybody is looked at."""
     from outlast.core.tenant import ALL, RESERVED
     from outlast.restore.history import all_entries, find_entries
@@ -57,7 +72,7 @@ def damaged_entries(
     timeline = found.since.timeline
     entries: dict[str, TenantEntry] = {}
     for one in found.tenants:
-        if not any(operation in _LOSSES for _, _, operation in one.hard.counts):
+        if not any(operation in _LOSSES for _, _, operation in (*one.hard.counts, *one.soft.counts)):
             continue
         if one.tenant.key == ALL:
             entries |= {entry.prefix: entry for entry in all_entries(invocation.vault, source, found.since)}
@@ -67,15 +82,14 @@ def damaged_entries(
     return list(entries.values())
 
 
-def lost_rows(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Past]:
-    """What a plan of `--damage-since` puts back, tenant by tenant."""
-    from outlast.restore.damage import report
-    from outlast.restore.deleted import deleted_past
+def damage_to(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Reversal]:
+    """What a plan of `--damage-since` takes back, tenant by tenant."""
+    from outlast.restore.damage_reversal import damage_reversal
     from outlast.restore.moments import resolve
 
-    since, until = plan.recipe.damage_since, plan.recipe.damage_until
-    assert since is not None
-    assert until is not None
-    vault, source, spool = invocation.vault, plan.source, invocation.config.key_dir
-    found = report(vault, source, resolve(vault, source, since, spool), resolve(vault, source, until, spool))
-    return lambda entry: deleted_past(found, entry, invocation.config.key_dir)
+    recipe, vault, source, spool = plan.recipe, invocation.vault, plan.source, invocation.config.key_dir
+    assert recipe.damage_since is not None
+    assert recipe.damage_until is not None
+    since, until = (resolve(vault, source, text, spool) for text in (recipe.damage_since, recipe.damage_until))
+    found = _report(invocation, source, since, until, recipe.transactions)
+    return lambda entry: damage_reversal(found, entry, whole=bool(recipe.transactions))

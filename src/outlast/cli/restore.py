@@ -23,6 +23,7 @@ from outlast.cli.telling import Events, Hook
 from outlast.core.effect import Effect, Operation
 from outlast.core.errors import ExitCode, OutlastError, Refused, UsageError
 from outlast.core.plan import Mode, Plan, TenantState, new_plan_id
+from outlast.core.recipe import Prefer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,10 +76,18 @@ def restore(
     ] = False,
     damage_since: Annotated[
         str | None,
-        typer.Option(metavar="MOMENT", help="Put back the rows that were deleted since; without TENANT: everybody's."),
+        typer.Option(metavar="MOMENT", help="Take back what was deleted since; without TENANT: everybody's."),
     ] = None,
     until: Annotated[
         str | None, typer.Option(metavar="MOMENT", help="With --damage-since: and up to this moment.")
+    ] = None,
+    transaction: Annotated[
+        list[int] | None,
+        typer.Option(metavar="XID", help="With --damage-since: all that this transaction deleted or changed, only."),
+    ] = None,
+    prefer: Annotated[
+        Prefer | None,
+        typer.Option(help="With --damage-since, for rows changed again since: live leaves them, vault does not."),
     ] = None,
     into: Annotated[
         str | None, typer.Option(metavar="URL", help="Write into this database with the same tables instead.")
@@ -116,9 +125,15 @@ def restore(
     )
     recipe = replace(recipe, with_shared=with_shared)
     check_options(recipe, at, until, damage_since)
-    damage = None if damage_since is None else damage_of(invocation, source, damage_since, until)
+    chosen = tuple(transaction or ())
+    if damage_since is None and (chosen or prefer):
+        raise UsageError(f"{'--transaction' if chosen else '--prefer'} goes with --damage-since")
+    damage = None if damage_since is None else damage_of(invocation, source, damage_since, until, chosen)
     if damage is not None:
-        recipe = replace(recipe, damage_since=damage.since.text, damage_until=str(damage.end))
+        since, end = damage.since.text, str(damage.end)
+        recipe = replace(
+            recipe, mode=Mode.REVERSE, damage_since=since, damage_until=end, transactions=chosen, prefer=prefer
+        )
     moment = invocation.moment(source, at) if damage is None else damage.since
     now = datetime.now(UTC)
     plan = Plan(
@@ -344,8 +359,12 @@ def _changed(effect: Effect) -> int:
 def _reached(plan: Plan) -> str:
     if plan.recipe.undo_of:
         return f"as before plan {plan.recipe.undo_of}"
+    if plan.recipe.damage_since:
+        return f"as before the damage since {plan.recipe.damage_since}"
     return f"restored to {plan.moment} (run {plan.run})"
 
 
 def _as_of(plan: Plan) -> str:
+    if plan.recipe.damage_since:
+        return f"taking back the damage since {plan.recipe.damage_since}"
     return f"taking back plan {plan.recipe.undo_of}" if plan.recipe.undo_of else f"as of {plan.moment} (run {plan.run})"

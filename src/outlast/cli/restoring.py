@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from outlast.cli.opening import Invocation
@@ -103,9 +104,9 @@ def subjects_of(invocation: Invocation, plan: Plan, entries: Sequence[TenantEntr
     if plan.recipe.undo_of:
         read = _undone(invocation, plan)
     elif plan.recipe.damage_since:
-        from outlast.cli.damaged import lost_rows
+        from outlast.cli.damaged import damage_to
 
-        read = lost_rows(invocation, plan)
+        read = damage_to(invocation, plan)
     else:
         read = _stored(invocation, plan)
     return [
@@ -132,18 +133,20 @@ def _undone(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Rever
     assert undone is not None
     objects = list_undo(vault.store, plan.source, undone, vault.pin.signers)
     target = target_of(invocation, plan)
+    known: dict[str, bool] = {}
+    lock = Lock()
+
+    def committed(xid: str) -> bool:
+        with lock:
+            if xid not in known:
+                with connect(target, role="restore", autocommit=True) as session:
+                    # One too old for the server to remember counts: what it wrote is held against what is live anyway
+                    known[xid] = transaction_status(session, xid) != "aborted"
+            return known[xid]
 
     def read(entry: TenantEntry) -> Reversal:
-        with connect(target, role="restore", autocommit=True) as session:
-            # One too old for the server to remember counts: what it wrote is compared with what is live in any case
-            return reversal_of(
-                vault.store,
-                objects,
-                entry.prefix,
-                undone,
-                vault.key(plan.source, entry),
-                lambda xid: transaction_status(session, xid) != "aborted",
-            )
+        key = vault.key(plan.source, entry)
+        return reversal_of(vault.store, objects, entry.prefix, undone, key, committed)
 
     return read
 

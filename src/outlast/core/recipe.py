@@ -48,6 +48,7 @@ class Recipe:
     undo_of: str | None = None
     damage_since: str | None = None
     damage_until: str | None = None
+    transactions: tuple[int, ...] = ()  # of the damage: only these, and all that they did
 
     def policy(self, constraint: str) -> Policy:
         return self.on_conflict.get(constraint) or self.on_conflict.get("*", Policy.ABORT)
@@ -65,12 +66,15 @@ class Recipe:
             "undo_of": self.undo_of,
             "damage_since": self.damage_since,
             "damage_until": self.damage_until,
+            "transactions": list(self.transactions),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Self:
         tables, where, keep, settled = data["tables"], data["where"], data["keep"], data["on_conflict"]
         prefer, undo_of, since, until = (data[name] for name in ("prefer", "undo_of", "damage_since", "damage_until"))
+        transactions = data["transactions"]
+        assert isinstance(transactions, list)
         assert isinstance(tables, list)
         assert isinstance(where, list)
         assert isinstance(keep, list)
@@ -87,4 +91,5 @@ class Recipe:
             None if undo_of is None else str(undo_of),
             None if since is None else str(since),
             None if until is None else str(until),
+            tuple(transactions),
         )

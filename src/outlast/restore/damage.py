@@ -161,7 +161,7 @@ class _Reading:
         by_tenant: dict[str, list[DamagingTransaction]] = {}
         known = False
         for one in self._transactions():
-            if xid is not None and not _is(one.xid, xid):
+            if xid is not None and not is_transaction(one.xid, xid):
                 continue
             known = True
             effects = {
@@ -228,11 +228,16 @@ class _Reading:
         for details in self._epochs.notable(self._epoch, self._end):
             for change in details.schema:
                 inside = self._begin < change.end <= self._end
-                if inside and not change.columns and change.renamed is None and (xid is None or _is(change.xid, xid)):
+                if (
+                    inside
+                    and not change.columns
+                    and change.renamed is None
+                    and (xid is None or is_transaction(change.xid, xid))
+                ):
                     yield str(change.table), change.xid
             for gap in details.gaps:
                 inside = self._begin < gap.since <= self._end
-                if inside and gap.reason == DROPPED and (xid is None or _is(gap.xid or 0, xid)):
+                if inside and gap.reason == DROPPED and (xid is None or is_transaction(gap.xid or 0, xid)):
                     yield str(gap.table), gap.xid or 0
 
     def _gaps(self, prefix: str | None) -> Iterator[str]:
@@ -288,7 +293,8 @@ def _position(at: At) -> Lsn:
     return at.moment.high if at.position is None else at.position
 
 
-def _is(xid: int, wanted: int) -> bool:
+def is_transaction(xid: int, wanted: int) -> bool:
+    """Whether a number, whole or its last 32 bits, means that transaction."""
     return xid == wanted or (wanted >> _XID_BITS == 0 and xid & ((1 << _XID_BITS) - 1) == wanted)
 
 

@@ -69,14 +69,16 @@ class Member:
 
     @property
     def rows(self) -> int:
-        if not isinstance(self.past, Past):
+        if self.past is None:
             return 0
+        if isinstance(self.past, Reversal):
+            return self.past.rows
         return sum(table.rows for table in self.past.tables.values())
 
     @property
     def groupable(self) -> bool:
         return (
-            isinstance(self.past, Past)
+            self.past is not None
             and self.rows <= ROWS_MAX
             and self.key not in RESERVED
             and not (self.shown is not None and (self.shown.conflicts or self.shown.resolutions))

@@ -97,7 +97,7 @@ def plan_tenant(
         root,
         scope.whole and isinstance(past, Past) and root == past.root,
         tuple(sorted(conflicts, key=lambda one: (one.table, one.kind))),
-        notes_on(scope, {name: one.operations for name, one in outcomes.items() if one.operations}),
+        (*past.notes, *notes_on(scope, {name: one.operations for name, one in outcomes.items() if one.operations})),
         changes={str(name): one.digest for name, one in sorted(outcomes.items()) if one.digest},
         snapshot=live.snapshot(),
         resolutions=tuple(settled),

@@ -17,6 +17,9 @@ from outlast.restore.changes import Part, blocks_of
 from outlast.restore.difference import Layout, Pair, rows_of
 from outlast.restore.live import LiveRun, layout_of
 
+OVERTAKEN = b"\0"
+"""In place of the row that a change left: somebody else has changed it since. No row is this."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReversedTable:
@@ -30,11 +33,16 @@ class ReversedTable:
 
 @dataclass(frozen=True, slots=True)
 class Reversal:
-    """All that is to be taken back of one tenant. `what` says of what, for people: `plan 0abc`."""
+    """All that is to be taken back of one tenant. `what` says of what, for people: `plan 0abc`.
+
+    `rows` is how many changes there are, or a few more: for judging how large this is.
+    """
 
     tenant: Tenant
     what: str
     tables: Mapping[TableName, ReversedTable]
+    rows: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -17,6 +17,8 @@ from outlast.vault.keys import Identity
 from outlast.vault.store import Store
 from outlast.vault.undo import UndoDraft, UndoEntry, UndoObject, UndoTable, UndoWriter, read_entry, read_rows
 
+_ROW_BYTES = 100  # a row's size, about
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -84,7 +86,8 @@ def reversal_of(
     entry = read_entry(newest, prefix, key)
     tables = {TableName.parse(name): _reversed(store, newest, entry, name, key) for name in entry.tables}
     changed = {name: table for name, table in tables.items() if any(run.table == str(name) for run in entry.runs)}
-    return Reversal(entry.tenant, f"plan {plan}", changed)
+    rows = sum(run.length for run in entry.runs) // _ROW_BYTES
+    return Reversal(entry.tenant, f"plan {plan}", changed, rows)
 
 
 def _reversed(store: Store, found: UndoObject, entry: UndoEntry, name: str, key: Identity) -> ReversedTable:

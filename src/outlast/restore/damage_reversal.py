@@ -1,0 +1,178 @@
+"""A damage as changes that are to be taken back: each row as it was just before, and as the damage left it.
+
+Without a choice of transactions it is what a damage report counts: rows deleted, hard or soft. With one it is all that
+those transactions deleted or changed. Rows that they inserted stay: there is nothing to put back. A row that somebody
+else changed between two of the transactions is in conflict, as one is that was changed after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import merge
+
+from outlast.core.errors import Refused
+from outlast.core.row import OrderKey
+from outlast.core.soft_delete import NOT_DELETED, SOFT_DELETE_COLUMNS
+from outlast.core.table import TableName
+from outlast.core.tenant import ALL
+from outlast.restore.damage import DamageReport, DamagingTransaction, is_transaction
+from outlast.restore.deleted import Cut, cuts
+from outlast.restore.difference import Layout, Pair, Piece, pairs, regions, rows_of
+from outlast.restore.reversal import OVERTAKEN, Reversal, ReversedTable
+from outlast.vault.reader import TenantEntry
+from outlast.vault.timeline import State
+
+_Moved = tuple[OrderKey, int, Pair]
+
+
+def damage_reversal(found: DamageReport, entry: TenantEntry, *, whole: bool) -> Reversal:
+    """What a damage did to one tenant. `whole`: all that its transactions changed, and not only what they deleted.
+
+    Raises Refused where the log cannot tell.
+    """
+    places = cuts(_damaging(found, entry.prefix))
+    states = [_states(found, entry, place) for place in places]
+    names = {name for before, _ in states for name in before.tables}
+    tables = {}
+    rows = 0
+    for name in sorted(names):
+        table = _Table(name, states, whole=whole)
+        if table.differs:
+            rows += table.rows
+            tables[name] = table.reversed()
+    return Reversal(entry.tenant, "the damage", tables, rows, _notes(places))
+
+
+def only(found: DamageReport, transactions: Sequence[int]) -> DamageReport:
+    """The part of a report that some transactions did, given by their numbers or the last 32 bits of them."""
+    wanted = {one.end for one in found.transactions if any(is_transaction(one.xid, xid) for xid in transactions)}
+    by_tenant = {
+        prefix: kept
+        for prefix, several in found.by_tenant.items()
+        if (kept := tuple(one for one in several if one.end in wanted))
+    }
+    return replace(
+        found,
+        tenants=tuple(one for one in found.tenants if one.prefix in by_tenant),
+        transactions=tuple(one for one in found.transactions if one.end in wanted),
+        by_tenant=by_tenant,
+    )
+
+
+def _damaging(found: DamageReport, prefix: str) -> tuple[DamagingTransaction, ...]:
+    """The transactions that took something from the tenant; those that emptied a table for everybody as well."""
+    everybody = next((one.prefix for one in found.tenants if one.tenant.key == ALL), "")
+    known = {one.end: one for folder in (prefix, everybody) for one in found.by_tenant.get(folder, ())}
+    return tuple(one for _, one in sorted(known.items()))
+
+
+def _states(found: DamageReport, entry: TenantEntry, place: Cut) -> tuple[State, State]:
+    timeline, epoch = found.since.timeline, found.epoch
+    return timeline.state(entry, epoch, place.before), timeline.state(entry, epoch, place.after)
+
+
+def _notes(places: Sequence[Cut]) -> tuple[str, ...]:
+    return tuple(
+        f"{place.transactions} damaging transactions between {place.before} and {place.after} are taken together: what"
+        " others changed in between is taken back with them"
+        for place in places
+        if place.transactions > 1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    name: TableName
+    between: Sequence[tuple[State, State]]
+    whole: bool
+
+    @property
+    def differs(self) -> bool:
+        return any(self._root(before) != self._root(after) for before, after in self.between)
+
+    @property
+    def rows(self) -> int:
+        """At most so many changes, for judging how large this is."""
+        return sum(
+            sum(piece.rows for piece in before.tables[self.name].pieces)
+            for before, _ in self.between
+            if self.name in before.tables
+        )
+
+    def _root(self, state: State) -> str:
+        return state.tables[self.name].root if self.name in state.tables else ""
+
+    def reversed(self) -> ReversedTable:
+        shapes = {state.tables[self.name].shape for pair in self.between for state in pair if self.name in state.tables}
+        if len(shapes) > 1:
+            raise Refused(
+                f"cannot say what the damage did to {self.name}: its columns changed in that time",
+                hint="Take the time before and after that apart (--until), or one transaction by itself.",
+                code="columns-changed",
+            )
+        (shape,) = shapes
+        layout = Layout(shape.names, shape.key, shape.key_kinds)
+        kinds = tuple(kind for _, kind in shape.columns)
+        return ReversedTable(self.name, layout, kinds, lambda: self._changes(layout))
+
+    def _changes(self, layout: Layout) -> Iterator[Pair]:
+        """By key, the first state before and the last one after; in between they have to meet."""
+        wanted = self._wanted(layout)
+        streams = [
+            self._ranked(before, after, rank, layout, wanted) for rank, (before, after) in enumerate(self.between)
+        ]
+        merged = merge(*streams, key=lambda one: one[:2])
+        if not layout.key:
+            yield from (pair for _, _, pair in merged)
+            return
+        current: tuple[OrderKey, Pair] | None = None
+        for place, _, (was, became) in merged:
+            if current is not None and current[0] == place:
+                first, last = current[1]
+                current = place, (first, became if last == was else OVERTAKEN)
+                continue
+            if current is not None:
+                yield current[1]
+            current = place, (was, became)
+        if current is not None:
+            yield current[1]
+
+    def _wanted(self, layout: Layout) -> Callable[[Pair], bool]:
+        markers = [number for number, name in enumerate(layout.columns) if name in SOFT_DELETE_COLUMNS]
+
+        def soft(was: bytes, became: bytes) -> bool:
+            old, new = was.split(b"\t"), became.split(b"\t")
+            return any(old[one] in NOT_DELETED and new[one] not in NOT_DELETED for one in markers)
+
+        def wanted(pair: Pair) -> bool:
+            was, became = pair
+            if was is None or was == became:
+                return False
+            return became is None or self.whole or soft(was, became)
+
+        return wanted
+
+    def _ranked(
+        self, before: State, after: State, rank: int, layout: Layout, wanted: Callable[[Pair], bool]
+    ) -> Iterator[_Moved]:
+        key, order = layout.key_of, layout.order_of
+        for pair in self._pairs(before, after, layout):
+            if wanted(pair):
+                assert pair[0] is not None
+                yield order(key(pair[0])), rank, pair
+
+    def _pairs(self, before: State, after: State, layout: Layout) -> Iterator[Pair]:
+        ours, theirs = before.tables.get(self.name), after.tables.get(self.name)
+        if ours is None:
+            return
+        mine = [Piece(piece.digest, piece.rows) for piece in ours.pieces]
+        its = [] if theirs is None else [Piece(piece.digest, piece.rows) for piece in theirs.pieces]
+        for region in regions(mine, its, keyed=bool(layout.key)):
+            if region.equal:
+                continue
+            left = before.shelf.read(self.name, [ours.pieces[number] for number in region.before])
+            right = (
+                iter(()) if theirs is None else after.shelf.read(self.name, [theirs.pieces[n] for n in region.after])
+            )
+            yield from pairs(rows_of(left), rows_of(right), layout)
