@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -86,3 +89,55 @@ def test_a_rule_about_a_table_that_is_not_there(outlast: Outlast, database: str,
     result = outlast("tripwire")
     assert result.exit_code == 2
     assert "names the table public.closures, which is not in the database" in result.stderr
+
+
+def test_a_running_follow_halts_a_script_and_a_reset_lets_it_in(
+    outlast: Outlast, database: str, roles: tuple[str, str], receiver: Receiver
+) -> None:
+    """The whole of it, installed: the script is stopped in its transaction, a person resets, and work goes on."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO accounts SELECT n, 'tenant-' || n FROM generate_series(1, 30) n")
+        users = "SELECT a * 100 + n, a FROM generate_series(1, 30) a, generate_series(1, 40) n"
+        connection.execute(f"INSERT INTO users {users}".encode())
+        configure(outlast, database, f'halt_roles = ["{roles[1]}"]', "", "[follow]", "accept_unbounded_wal = true")
+        outlast.done("follow", "--setup", "--execute")
+        script = database.replace("postgres@", f"{roles[1]}@")
+        following = outlast.start("follow", environment={"OUTLAST_NOTIFY": receiver.url})
+        try:
+            until(lambda: following.poll() is None and is_followed(connection))
+            session = psycopg.connect(script, application_name="purge.py")
+            with pytest.raises(psycopg.OperationalError):
+                delete_one_after_the_other(session)
+            session.close()
+            _, title, text = receiver.next()
+            assert "of main" in title
+            assert f"role {roles[1]}, application_name 'purge.py'" in text
+            assert connection.execute("SELECT count(*) FROM accounts").fetchone() == (30,)
+            shown = outlast.done("--json", "tripwire").json
+            assert shown["incident"]["halt"]["roles"] == [roles[1]]
+            assert outlast.done("--json", "tripwire", "reset").json["let_in"] == [roles[1]]
+            psycopg.connect(script).close()
+        finally:
+            following.send_signal(signal.SIGTERM)
+            _, errors = following.communicate(timeout=60)
+        assert "TRIPWIRE" in errors
+        assert following.returncode == 0, errors
+
+
+def is_followed(connection: psycopg.Connection) -> bool:
+    slots = "SELECT 1 FROM pg_replication_slots WHERE database = current_database() AND active"
+    return connection.execute(slots.encode()).fetchone() is not None
+
+
+def delete_one_after_the_other(session: psycopg.Connection) -> None:
+    """In one transaction, at a script's pace, until it is stopped."""
+    for number in [*range(1, 31)] * 1000:
+        session.execute("DELETE FROM accounts WHERE id = %s", [number])
+        threading.Event().wait(0.05)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
