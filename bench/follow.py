@@ -57,7 +57,7 @@ def measure(server: EmbeddedServer, folder: Path, scale: float = 1.0) -> list[Fi
             f"{SLOWER_MAX:.2f}",
             seconds / base <= SLOWER_MAX,
             f"medians of {TIMES}; {changes:,} changes in transactions of 1, of 100 and of all rows: "
-            f"{changes / seconds:,.0f} a second; of processor time, the kernel's included, {cpu / changes * 1e6:.1f} µs "
+            f"{changes / seconds:,.0f} a second; processor time, the kernel's included, {cpu / changes * 1e6:.1f} µs "
             f"a change (pg_recvlogical {base_cpu / changes * 1e6:.1f} µs).",
         )
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import psycopg
 import pytest
 
-from outlast.core.change import UNCHANGED, fields_of
+from outlast.core.change import UNCHANGED, Change, Relation, fields_of
 from outlast.core.moment import Lsn
 from tests import types_catalogue
 from tests.integration.postgres.conftest import run
@@ -263,6 +265,61 @@ def test_large_transactions_interleave(any_database: str) -> None:
         seen = follower.catch_up()
         assert [len(one.changes) for one in seen] == [1] * 5 + [5000, 5000]
         assert follower.rows("t") == table(any_database, "t")
+
+
+class _Watching:
+    """An observer that keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, dict[int, int]] = {}
+        self.committed_xids: list[int] = []
+
+    def provisional(self, xid: int, subxid: int, relations: Mapping[int, Relation], changes: Sequence[Change]) -> None:
+        assert {relations[change[1]].name.name for change in changes} == {"t"}
+        counts = self.seen.setdefault(xid, {})
+        counts[subxid] = counts.get(subxid, 0) + len(changes)
+
+    def aborted(self, xid: int, subxid: int | None) -> None:
+        if subxid is None:
+            del self.seen[xid]
+        else:
+            self.seen[xid].pop(subxid, None)
+
+    def committed(self, xid: int) -> None:
+        self.committed_xids.append(xid)
+
+
+def test_a_large_transaction_is_seen_before_it_commits(any_database: str) -> None:
+    """As it runs, by its number; what is rolled back is withdrawn; a small one is seen at its commit only."""
+    run(any_database, "CREATE TABLE t (id int PRIMARY KEY, x text)")
+    run(any_database, "INSERT INTO t SELECT n, repeat('x', 80) FROM generate_series(1, 9000) AS n")
+    watching = _Watching()
+    with followed(any_database, "t", observer=watching) as follower, psycopg.connect(any_database) as script:
+        xid = script.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+        assert xid is not None
+        script.execute("DELETE FROM t WHERE id <= 3000")
+        assert follower.catch_up() == []
+        first = sum(watching.seen[xid[0]].values())
+        assert 1000 < first <= 3000  # the newest of them wait in the server's 64 kB
+        script.execute("SAVEPOINT a")
+        script.execute("DELETE FROM t WHERE id <= 6000")
+        follower.catch_up()
+        assert sum(watching.seen[xid[0]].values()) > 3000
+        script.execute("ROLLBACK TO a")
+        script.execute("DELETE FROM t WHERE id > 6000")
+        follower.catch_up()
+        assert list(follower.assembler.open_transactions) == [xid[0]]
+        script.commit()
+        (one,) = follower.catch_up()
+        assert (one.xid, len(one.changes)) == (xid[0], 6000)
+        assert watching.committed_xids == [xid[0]]
+        assert sum(watching.seen[xid[0]].values()) == 6000
+        script.execute("DELETE FROM t")
+        follower.catch_up()
+        script.rollback()
+        follower.catch_up()
+        assert list(watching.seen) == [xid[0]]
+        assert follower.assembler._spool.size_bytes == 0
 
 
 def test_the_text_of_every_type_is_what_copy_gives(any_database: str) -> None:

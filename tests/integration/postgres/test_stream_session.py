@@ -12,6 +12,7 @@ import pytest
 
 from outlast.core.errors import OutlastError, Refused, TransientError
 from outlast.core.moment import Lsn
+from outlast.sources.postgres import stream
 from outlast.sources.postgres.pgoutput import Event, Rows, StreamCommit
 from outlast.sources.postgres.session import Target, connect
 from outlast.sources.postgres.slot import slot_health
@@ -83,21 +84,21 @@ def test_a_long_pause_of_the_consumer_does_not_end_the_session(any_database: str
     publication, slot = publish(any_database, "t"), make_slot(any_database)
     url = any_database.replace("postgres@", "patient@", 1)
     try:
-        stream = ChangeStream(Target(url), slot, [publication], START, status_interval_s=0.2)
-        with stream:
+        with ChangeStream(Target(url), slot, [publication], START, status_interval_s=0.2) as changes:
             run(any_database, "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 20000) AS n")
-            events = stream.receive(10)
+            events = changes.receive(10)
             time.sleep(3.2)
             while not any(isinstance(event, StreamCommit) for event in events):
-                events += stream.receive(10)
+                events += changes.receive(10)
             assert sum(len(event.changes) for event in events if isinstance(event, Rows)) == 20000
     finally:
         remove_slot(any_database, slot)
         run(any_database, "DROP ROLE patient")
 
 
-def test_a_second_follower_is_told_who_reads(any_database: str) -> None:
+def test_a_second_follower_is_told_who_reads(any_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as a slot that is lost: the other may just have died, and a new base is not what is needed."""
+    monkeypatch.setattr(stream, "RELEASE_TIMEOUT_S", 0.2)
     run(any_database, "CREATE TABLE t (id int PRIMARY KEY)")
     with (
         followed(any_database, "t") as follower,
@@ -134,8 +135,8 @@ def test_every_way_in_which_a_stream_cannot_begin_has_its_own_word(any_database:
     elsewhere = _failure(any_database, slot, publication, identity=Identity("1", 1))
     assert isinstance(elsewhere, Refused)
     assert "another cluster" in elsewhere.message
-    with ChangeStream(Target(any_database), slot, [publication], START) as stream:
-        identity = stream.identity
+    with ChangeStream(Target(any_database), slot, [publication], START) as changes:
+        identity = changes.identity
     later = Identity(identity.system, identity.timeline + 1)
     assert "timeline 1" in _failure(any_database, slot, publication, identity=later).message
     for name in (slot, other):
@@ -175,11 +176,11 @@ def test_a_slot_dropped_under_us_is_lost(any_database: str) -> None:
             follower.reconnect(follower.position)
 
 
-def _until_the_end(stream: ChangeStream) -> tuple[list[Event], OutlastError]:
+def _until_the_end(changes: ChangeStream) -> tuple[list[Event], OutlastError]:
     events: list[Event] = []
     while True:
         try:
-            events += stream.receive(10)
+            events += changes.receive(10)
         except OutlastError as error:
             return events, error
 
@@ -207,8 +208,8 @@ def test_a_slot_older_than_its_publication_is_told(any_database: str) -> None:
     slot = make_slot(any_database)
     run(any_database, "INSERT INTO t VALUES (1)")
     publication = publish(any_database, "t")
-    with ChangeStream(Target(any_database), slot, [publication], START) as stream:
-        error = _until_the_end(stream)[1]
+    with ChangeStream(Target(any_database), slot, [publication], START) as changes:
+        error = _until_the_end(changes)[1]
     assert error.code == "publication-missing"
     assert "did not exist at this place" in error.message
     remove_slot(any_database, slot)

@@ -43,8 +43,10 @@ from outlast.sources.postgres.walsender import (
 BATCH_BYTES_MAX = 1024 * 1024
 SILENCE_MIN_S = 120.0
 GATHER_S = 0.0002
+RELEASE_TIMEOUT_S = 5.0
 
 _WAIT_MAX_S = 1.0
+_POLL_S = 0.05
 _EPOCH_S = 946_684_800  # 2000-01-01, where PostgreSQL's clock begins
 _STATUS = struct.Struct(">cQQQqB").pack
 _REBASE = "Take a new base: drop the slot if it still exists, then `outlast follow` makes a new one and sweeps again."
@@ -121,7 +123,12 @@ class ChangeStream:
         connection = self._connection
         identity, _ = identify(connection)
         _check_history(identity, expected, self._where)
-        check_slot(slot_health_from(connection, self.slot), self.slot, self._where, start)
+        health = slot_health_from(connection, self.slot)
+        deadline = time.monotonic() + RELEASE_TIMEOUT_S
+        while health.active and time.monotonic() < deadline:  # our own session of a moment ago is still ending
+            time.sleep(_POLL_S)
+            health = slot_health_from(connection, self.slot)
+        check_slot(health, self.slot, self._where, start)
         _check_publications(connection, publications, self._where)
         ask(connection, f"SET logical_decoding_work_mem = {literal(f'{work_mem_kb}kB')}")
         ((timeout, next_xid),) = ask(connection, statement("stream_begin").decode())
@@ -153,7 +160,7 @@ class ChangeStream:
             while True:
                 if self._ended is not None:
                     raise self._ended
-                self._copy.drain(self._decoder, BATCH_BYTES_MAX)
+                self._decode()
                 if self._copy.warning is not None:
                     # What came with it is not given: its positions lie behind what was skipped.
                     self._ended = _publication_missing(self._where, self._copy.warning.message)
@@ -169,6 +176,20 @@ class ChangeStream:
                     return events
                 if self._ended is None:
                     self._await(min(deadline - now, _WAIT_MAX_S))
+
+    def _decode(self) -> None:
+        try:
+            self._copy.drain(self._decoder, BATCH_BYTES_MAX)
+        except (struct.error, IndexError, ValueError) as error:
+            self._ended = SourceError(
+                f"cannot follow {self._where}: the server sent a message that is cut short",
+                hint="Nothing was confirmed beyond what was understood; `outlast follow` tries again.",
+                code="stream-protocol",
+            )
+            raise self._ended from error
+        except OutlastError as error:
+            self._ended = error  # in the middle of a message: to go on would be to read it twice
+            raise
 
     def _await(self, timeout_s: float) -> None:
         """Until something comes. Where it comes at once the server is busy: a moment later there is more to take at a
