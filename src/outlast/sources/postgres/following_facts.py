@@ -71,7 +71,6 @@ class ServerFacts:
     event_triggers: bool
     role: str
     superuser: bool
-    managed_superuser: bool
     may_replicate: bool
     may_create: bool
     has_plpgsql: bool

@@ -119,13 +119,11 @@ def _events(facts: FollowingFacts, settings: FollowingSettings) -> Iterator[Step
         return
     statements = schema_trigger.removal(facts.events)
     if statements:
-        may = facts.server.superuser or facts.server.managed_superuser
         yield Step(
             "schema events",
             "drop the event triggers and their functions",
             statements,
             LOCKS_NONE,
-            lacks=None if may else "only their owner, a superuser, may",
         )
 
 

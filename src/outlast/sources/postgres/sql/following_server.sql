@@ -16,9 +16,6 @@ SELECT pg_catalog.current_setting('server_version_num')::integer,
        coalesce(pg_catalog.current_setting('event_triggers', true), 'on') = 'on',
        r.rolname,
        r.rolsuper,
-       EXISTS (SELECT FROM pg_catalog.pg_roles AS m
-                WHERE m.rolname IN ('rds_superuser', 'azure_pg_admin', 'neon_superuser', 'supabase_admin')
-                  AND pg_catalog.pg_has_role(m.oid, 'MEMBER')) AS managed_superuser,
        r.rolreplication
        OR EXISTS (SELECT FROM pg_catalog.pg_roles AS m
                    WHERE m.rolname = 'rds_replication' AND pg_catalog.pg_has_role(m.oid, 'USAGE')) AS may_replicate,
