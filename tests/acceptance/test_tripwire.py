@@ -77,6 +77,10 @@ def test_what_would_not_work_is_found_beforehand(
     assert refused.exit_code == 4
     assert any("the application seems to use it" in problem for problem in refused.json["problems"])
     assert any("nobody is told" in problem for problem in refused.json["problems"])
+    checked = outlast("--json", "check").json["notices"]
+    assert [one["level"] for one in checked if one["code"] == "halt-application"] == ["warning", "warning"]
+    grants = outlast.done("init", database, "--tenant-table", "accounts", "--print-grants").stdout
+    assert roles[0] in grants[grants.index("halt_roles()") :]
     receiver.refusing = True
     refused = outlast("--json", "tripwire", "test", environment={"OUTLAST_NOTIFY": receiver.url + "/s3cret"})
     assert any("not notified: no. 1 (json)" in problem for problem in refused.json["problems"])

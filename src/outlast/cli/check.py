@@ -47,6 +47,7 @@ def check(
         notices = (
             *check_server(session, catalog, following=invocation.following(source)),
             *_of_vault(invocation),
+            *_of_tripwire(invocation, source, catalog),
         )
     errors = [notice for notice in notices if notice.level == "error"]
     problem = None
@@ -102,6 +103,26 @@ def _of_vault(invocation: Invocation) -> Sequence[Notice]:
             notices.append(Notice(level, code, error.message, error.hint, promise=promise))
             break
     return notices
+
+
+def _of_tripwire(invocation: Invocation, source: str, catalog: Catalog) -> Sequence[Notice]:
+    """What stands against the halt that outlast.toml asks for. It stops no backup, so none of it is an error here."""
+    from dataclasses import replace
+
+    from outlast.cli.tripwiring import halt_notices, halter_of, rules_of, settings_of
+
+    settings = settings_of(invocation)
+    if not settings.enabled:
+        return ()
+    rules_of(settings, catalog)
+    halter = halter_of(invocation, source)
+    if halter is None:
+        return ()
+    try:
+        found = halt_notices(invocation, source, halter, catalog)
+    finally:
+        halter.close()
+    return [replace(one, level="warning" if one.level == "error" else one.level, promise="protect") for one in found]
 
 
 def _summary(invocation: Invocation, catalog: Catalog, source: str) -> str:

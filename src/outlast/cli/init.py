@@ -74,7 +74,8 @@ def init(
         settings = OwnershipSettings(tenant_table, tenant_label, None, tenant_key)
         catalog = read_catalog(session, settings, Asker(session, INIT_LIMIT_S))
     if print_grants:
-        text = grants(catalog)
+        halted = config.load(path).document.tripwire.halt_roles if path.is_file() else ()
+        text = grants(catalog, halted)
         return invocation.output.finish({"sql": text}, text)
     bare_url, password = config.without_password(url)
     entries = _entries(catalog)
