@@ -8,7 +8,7 @@ backup that closes a gap (mending.py) and those who only look (watching.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from outlast.capture.mending import Mended, Mending
 from outlast.capture.numbering import Numbering
 from outlast.capture.route_map import RouteMap
 from outlast.capture.routes import Tables, look
-from outlast.capture.routing import Router
+from outlast.capture.routing import Prepared, Router
 from outlast.capture.schema_watch import SchemaWatch
 from outlast.capture.watching import Watch
 from outlast.core.errors import OutlastError, Refused, TransientError, VaultError
@@ -37,7 +37,7 @@ from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.slot import slot_health
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.stream import ChangeStream
-from outlast.sources.postgres.transactions import Assembler, LogicalMessage, Transaction
+from outlast.sources.postgres.transactions import Assembler, Delivered, Transaction, time_of
 from outlast.sources.postgres.walsender import SlotLostError
 from outlast.state.local import WriterLock
 from outlast.vault.log import SegmentWriter
@@ -47,6 +47,7 @@ VERIFY_S = 60.0
 IDLE_SEGMENT_S = 60.0
 UNSAVED_MAX = 150_000
 LARGE_CHANGES = 20_000
+BATCH_CHANGES = 2_000
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -108,6 +109,7 @@ class Follower:
         self._mended: Mended | None = None
         self._cuts = 0
         self._as_of = datetime.now(UTC)
+        self._as_of_us: int | None = None  # of the last transaction, where that is later
 
     def run(self) -> FollowResult:
         """Follow until stopped, or until everything that was committed by now is in the vault (`until_current`).
@@ -247,13 +249,9 @@ class Follower:
             self._cuts = 0
             while not self.stop.is_set():
                 delivered = assembler.feed(stream.receive(RECEIVE_S))
-                for item in delivered:
-                    if isinstance(item, Transaction):
-                        self._transaction(item, stream)
-                    else:
-                        self._message(item)
+                self._take(delivered, stream)
                 if stream.server_time is not None and stream.server_end.value <= assembler.position:
-                    self._as_of = stream.server_time
+                    self._as_of, self._as_of_us = stream.server_time, None
                     self._guard.lag_s = 0.0
                 self._position = max(self._position, Lsn(assembler.position))
                 self._between(stream)
@@ -269,7 +267,41 @@ class Follower:
             what = "another cluster" if found.system != checkpoint.system else f"on timeline {found.timeline}"
             raise Refused(f"the source is {what} now", code="other-history")
 
-    def _transaction(self, transaction: Transaction, stream: ChangeStream) -> None:
+    def _take(self, delivered: Sequence[Delivered], stream: ChangeStream) -> None:
+        """Route what was delivered. Small transactions are looked at together first: their routes are loaded at once."""
+        waiting: list[tuple[Transaction, list[Prepared]]] = []
+        count = 0
+        for item in delivered:
+            if not isinstance(item, Transaction):
+                continue  # messages between transactions: nobody of ours writes any
+            if item.streamed or item.messages or item.change_count > BATCH_CHANGES:
+                self._take_small(waiting, stream)
+                count = 0
+                self._transaction(item, self._in_blocks(item), stream)
+                continue
+            prepared = [one for block in item.blocks() for one in self._router.prepare(*block)]
+            waiting.append((item, prepared))
+            count += len(prepared)
+            if count >= BATCH_CHANGES:
+                self._take_small(waiting, stream)
+                count = 0
+        self._take_small(waiting, stream)
+
+    def _take_small(self, waiting: list[tuple[Transaction, list[Prepared]]], stream: ChangeStream) -> None:
+        self._router.fetch(one for _, prepared in waiting for one in prepared)
+        for transaction, prepared in waiting:
+            self._transaction(transaction, [prepared] if prepared else [], stream)
+        waiting.clear()
+
+    def _in_blocks(self, transaction: Transaction) -> Iterator[list[Prepared]]:
+        """A large transaction's changes, some at a time."""
+        for relations, changes in transaction.blocks():
+            for start in range(0, len(changes), BATCH_CHANGES):
+                prepared = self._router.prepare(relations, changes[start : start + BATCH_CHANGES])
+                self._router.fetch(prepared)
+                yield prepared
+
+    def _transaction(self, transaction: Transaction, blocks: Iterable[list[Prepared]], stream: ChangeStream) -> None:
         self._guard.at(transaction, stream.server_time)
         if transaction.end_lsn <= self._flusher.checkpoint.position.value:
             self._guard.saw(transaction, [])
@@ -288,22 +320,19 @@ class Follower:
                 if change.kind is ChangeKind.DROPPED and change.table is not None:
                     self._guard.dropped(change.table, transaction)
         memory = self._options.memory_bytes
-        for relations, changes in transaction.blocks():
-            self._router.route(relations, changes)
+        for prepared in blocks:
+            router.route(prepared)
             if frames.size_bytes > memory or self._map.unsaved > UNSAVED_MAX:
                 frames.end(last=False)
                 self._flush(stream, partial=True) if not silent else self._map.spill()
         router.end()
         did = frames.end()
-        self._position = max(self._position, transaction.end)
-        self._as_of = transaction.time
+        self._position = Lsn(transaction.end_lsn)
+        self._as_of_us = transaction.time_us
         self._guard.saw(transaction, did)
-        self.watch.routed(transaction.change_count, transaction.time)
+        self.watch.routed(transaction.change_count, transaction.time_us)
         if frames.size_bytes > memory or self._map.unsaved > UNSAVED_MAX or large:
             self._flush(stream)
-
-    def _message(self, message: LogicalMessage) -> None:
-        """Messages between transactions: nobody of ours writes any."""
 
     def _between(self, stream: ChangeStream) -> None:
         """What is due, between two batches of the stream."""
@@ -343,7 +372,8 @@ class Follower:
         """
         for attempt in range(1_000_000):
             try:
-                flushed = self._flusher.flush(self._position, self._as_of, self._sequences(), partial=partial)
+                as_of = self._as_of if self._as_of_us is None else time_of(self._as_of_us)
+                flushed = self._flusher.flush(self._position, as_of, self._sequences(), partial=partial)
             except (TransientError, VaultError) as error:
                 if not self._keep_trying(error, attempt):
                     raise VaultError(error.message, hint=error.hint, code=error.code) from error

@@ -7,6 +7,7 @@ a segment is written, and what counts after a crash, is flushing.py's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from outlast.capture.numbering import Numbering
 from outlast.core.change import OP_DELETE, OP_INSERT, OP_TRUNCATE, OP_UPDATE
@@ -31,8 +32,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Did:
+class Did(NamedTuple):
     """Rows of one tenant and table under one operation, in one transaction."""
 
     tenant: int
@@ -76,7 +76,7 @@ class Frames:
         self._part = self._moves = 0
         self._commit = self._end = self._xid = self._time_us = 0
         self._counts: dict[tuple[int, int, int], int] = {}
-        self._tables: dict[int, LoggedTable] = {}
+        self._tables: dict[int, tuple[LoggedTable, str]] = {}  # kept, so that an id stays its table's
 
     def begin(self, transaction: Transaction, *, silent: bool = False) -> None:
         self._transaction, self._silent = transaction, silent
@@ -93,11 +93,17 @@ class Frames:
         """The transaction, or (not `last`) what of it goes into this segment, is complete. Says what it did."""
         if self._silent:
             return []
-        did = self._did()
+        did: list[Did] = []
         effect: dict[str, dict[str, dict[str, int]]] = {}
-        for one in did:
-            tables = effect.setdefault(self._numbers.of(one.tenant).prefix, {})
-            tables.setdefault(one.table, {})[one.operation.value] = one.rows
+        of, tables = self._numbers.of, self._tables
+        for (tenant, operation, table), rows in self._counts.items():
+            if not rows:
+                continue
+            name, word = tables[table][1], _WORDS[operation]
+            did.append(Did(tenant, name, word, rows))
+            counts = effect.setdefault(of(tenant).prefix, {}).setdefault(name, {})
+            counts[word] = counts.get(word, 0) + rows
+            self.contents.changes += rows
         again = last and not self._part and self._commit in self.interrupted
         if did or self._part or not last:
             self._summarize(effect, last=last and not again)
@@ -106,7 +112,6 @@ class Frames:
             self._part += 1
             self._summarize({}, last=True)
         self._counts.clear()
-        self._tables.clear()
         if not last:
             self._part += 1
         return did
@@ -140,7 +145,8 @@ class Frames:
             counts[counted] += 1
         else:
             counts[counted] = 1
-            self._tables[id(table)] = table
+            if id(table) not in self._tables:
+                self._tables[id(table)] = (table, str(table.name))
 
     def move(self, origin: int, to: int, table: LoggedTable, key: bytes, new: bytes) -> None:
         self._moves += 1
@@ -151,7 +157,7 @@ class Frames:
         self._begun(origin).move_out(table, number, key, receiver, self.edges)
         self._begun(to).move_in(table, number, key, new, giver, self.edges)
         self.size_bytes += 2 * (_ENTRY_BYTES + 24 + len(key)) + len(new)
-        self._tables[id(table)] = table
+        self._tables.setdefault(id(table), (table, str(table.name)))
         for tenant in (origin, to):
             counted = (tenant, _MOVED, id(table))
             self._counts[counted] = self._counts.get(counted, 0) + 1
@@ -179,14 +185,3 @@ class Frames:
         if writer.commit != self._commit:
             writer.begin(self._commit, self._end, self._xid, self._time_us, self._part)
         return writer
-
-    def _did(self) -> list[Did]:
-        found: dict[tuple[int, str, Operation], int] = {}
-        changes = 0
-        for (tenant, operation, table), rows in self._counts.items():
-            if rows:
-                place = (tenant, str(self._tables[table].name), _WORDS[operation])
-                found[place] = found.get(place, 0) + rows
-                changes += rows
-        self.contents.changes += changes
-        return [Did(*place, rows) for place, rows in found.items()]

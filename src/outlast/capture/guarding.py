@@ -68,7 +68,7 @@ class Guard:
 
     def at(self, transaction: Transaction, server_time: datetime | None) -> None:
         """The stream has come to this transaction; both times are the server's."""
-        if server_time is not None:
+        if self.listener is not None and server_time is not None:
             self.lag_s = max(0.0, (server_time - transaction.time).total_seconds())
 
     def label_of(self, tenant: TenantKey) -> str | None:

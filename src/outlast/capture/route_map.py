@@ -85,12 +85,13 @@ class Space:
         self._base = hashlib.blake2b(self._head, key=key, digest_size=_HASH_BYTES)
 
     def id_of(self, values: Sequence[bytes]) -> bytes:
-        hashed = self._base.copy()
         if len(values) == 1:
-            hashed.update(values[0])
-        else:
-            for value in values:
-                hashed.update(len(value).to_bytes(4, "big") + value)
+            return self.id_of_one(values[0])
+        return self.id_of_one(b"".join([len(value).to_bytes(4, "big") + value for value in values]))
+
+    def id_of_one(self, value: bytes) -> bytes:
+        hashed = self._base.copy()
+        hashed.update(value)
         return self._head + hashed.digest()
 
 

@@ -8,7 +8,7 @@ TRUNCATE is an entry of every tenant that may have had a row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from outlast.capture.numbering import Numbering
@@ -42,7 +42,9 @@ from outlast.core.table import TableName
 
 _NO_ID = bytes(16)
 _DEPTH_MAX = 32
-_LOOK_AHEAD = 2000
+
+Prepared = tuple[Way | None, Relation, int, bytes | None, bytes | None, bytes | None, Route | None]
+"""(way, relation, operation, old tuple, new tuple, id of the row before the change, route that its new owner is)."""
 
 
 class Sink(Protocol):
@@ -86,43 +88,63 @@ class Router:
         self._sink = sink
         self._ways: dict[int, tuple[Relation, Way | None]] = {}
         self._truncated: list[Relation] = []
-        self._block: tuple[Mapping[int, Relation], Sequence[Change]] = ({}, ())
+        self._block: Sequence[Prepared] = ()
         self._place = 0
         self._coming: dict[bytes, Route] | None = None
 
-    def route(self, relations: Mapping[int, Relation], changes: Sequence[Change]) -> None:
-        """Route some changes of the current transaction."""
-        ways, sink_change = self._ways, self._sink.change
-        if len(changes) > 1:
-            self._look_ahead(relations, changes, 0)
-        ahead = _LOOK_AHEAD
-        self._block, self._coming = (relations, changes), None
-        for index, change in enumerate(changes):
-            self._place = index
-            operation, oid, old, new = change
+    def prepare(self, relations: Mapping[int, Relation], changes: Sequence[Change]) -> list[Prepared]:
+        """What can be said of changes before those before them are routed: their ways, ids and new owners."""
+        ways = self._ways
+        prepared: list[Prepared] = []
+        append = prepared.append
+        for operation, oid, old, new in changes:
             relation = relations[oid]
             known = ways.get(id(relation))
             way = self._way(relation) if known is None else known[1]
+            if way is None or way.shared or operation == OP_TRUNCATE:
+                append((way, relation, operation, old, new, None, None))
+                continue
+            row_id = after = None
+            if new is not None:
+                fields = way.pick(new, 0)
+                split = way.row_fields
+                after = self._owner(way, fields[split:] if split else fields)
+                if split and old is None:
+                    row_id = id_of(way.row_space, fields[:split])  # type: ignore[arg-type]
+            if old is not None and way.row_space is not None:
+                row_id = id_of(way.row_space, way.row(old, 1))
+            append((way, relation, operation, old, new, row_id, after))
+        return prepared
+
+    def fetch(self, prepared: Iterable[Prepared]) -> None:
+        """Load the routes that these will ask for, in a few statements instead of one each."""
+        wanted = {one[5] for one in prepared if one[5] is not None and one[2] != OP_INSERT}
+        wanted.update(one[6] for one in prepared if isinstance(one[6], bytes))
+        self._map.fetch(wanted)
+
+    def route(self, prepared: Sequence[Prepared]) -> None:
+        """Route some changes of the current transaction, which `prepare` gave."""
+        change = self._sink.change
+        self._block, self._coming = prepared, None
+        for index, (way, relation, operation, old, new, row_id, after) in enumerate(prepared):
+            self._place = index
             if self._truncated and operation != OP_TRUNCATE:
                 self._truncate()
-            if index == ahead:
-                self._look_ahead(relations, changes, index)
-                ahead += _LOOK_AHEAD
             if way is None:
                 continue
             if operation == OP_TRUNCATE:
                 self._truncated.append(relation)
             elif way.shared:
-                sink_change(SHARED_NUMBER, operation, way.logged, old, new)
-            elif operation == OP_INSERT:
-                assert new is not None
-                self._insert(way, new)
+                change(SHARED_NUMBER, operation, way.logged, old, new)
             elif operation == OP_UPDATE:
                 assert new is not None
-                self._update(way, old, new)
-            elif operation == OP_DELETE:
+                self._update(way, old, new, row_id, after)
+            elif operation == OP_INSERT:
+                assert new is not None
+                self._insert(way, new, row_id, after)
+            else:
                 assert old is not None
-                self._delete(way, old)
+                self._delete(way, old, row_id)
 
     def end(self) -> None:
         """The transaction is over."""
@@ -174,15 +196,18 @@ class Router:
 
     # Rows --------------------------------------------------------------------------------------------------------
 
-    def _insert(self, way: Way, new: bytes) -> None:
-        route = self._owner(way, way.owner(new, 0))
-        if route is None:
+    def _insert(self, way: Way, new: bytes, row_id: bytes | None, route: Route | None) -> None:
+        if route is None or (way.row_space is not None and row_id is None):
             self._sink.doubt(way.logged.name, "a row came without the columns by which it finds its tenant")
             return
         tenant = self._tenant(route)
         self._sink.change(tenant, OP_INSERT, way.logged, None, new)
+        if not way.targets:
+            if row_id is not None:
+                self._map.put(row_id, route)
+            return
         ids = [target.id_of(target.take(new, 0)) for target in way.targets]
-        self._keep(way, way.row(new, 0), route, ids)
+        self._keep(way, row_id, route, ids)
         for target, id_ in zip(way.targets, ids, strict=True):
             if id_ is not None:
                 self._arrive(way, id_, tenant)
@@ -191,13 +216,19 @@ class Router:
         if way.label is not None:
             self._relabel(way, tenant, new)
 
-    def _update(self, way: Way, old: bytes | None, new: bytes) -> None:
-        before, listed = self._route_before(way, old, new)
-        owner = way.owner(new, 0)
-        after = before if _unsent(owner) else self._owner(way, owner)
+    def _update(self, way: Way, old: bytes | None, new: bytes, row_id: bytes | None, after: Route | None) -> None:
+        if way.row_space is None:
+            before = self._owner(way, way.owner(old, 1)) if old is not None and way.carried else after
+            listed: Sequence[bytes] = ()
+        else:
+            before = None if row_id is None else self._map.get(row_id)
+            listed = ()
+            if before is not None and not isinstance(before, int):
+                listed, before = aliases_of(before), plain(before)
+        if after is None and way.owner_unsent(new):
+            after = before
         if before is None or after is None:
             self._unknown(way, "an UPDATE of a row that is not known here")
-            after = self._owner(way, owner)
             if after is None:
                 return
             before = after
@@ -214,13 +245,19 @@ class Router:
         if way.label is not None:
             self._relabel(way, to_tenant, new)
 
-    def _delete(self, way: Way, old: bytes) -> None:
-        route, listed = self._route_before(way, old, None)
+    def _delete(self, way: Way, old: bytes, row_id: bytes | None) -> None:
+        listed: Sequence[bytes] = ()
+        if way.row_space is None:
+            route = self._owner(way, way.owner(old, 1)) if way.carried else None
+        else:
+            route = None if row_id is None else self._map.get(row_id)
+            if route is not None and not isinstance(route, int):
+                listed, route = aliases_of(route), plain(route)
         if route is None:
             self._unknown(way, "a DELETE of a row that is not known here")
             return
         tenant = self._tenant(route)
-        ids = self._target_ids(way, old, 1, listed)
+        ids = self._target_ids(way, old, 1, listed) if way.targets else ()
         if tenant != ORPHAN_NUMBER and any(not target.lasting for target in way.targets):
             # Nothing on the server takes care of what points at it: that goes where nobody's rows are, and with it the
             # row, to be deleted there.
@@ -228,10 +265,8 @@ class Router:
             self._sink.change(ORPHAN_NUMBER, OP_DELETE, way.logged, old, None)
         else:
             self._sink.change(tenant, OP_DELETE, way.logged, old, None)
-        if way.row_space is not None and not any(target.is_row for target in way.targets):
-            id_ = id_of(way.row_space, way.row(old, 1))
-            if id_ is not None:
-                self._map.remove(id_)
+        if row_id is not None and not any(target.is_row for target in way.targets):
+            self._map.remove(row_id)
         for target, id_ in zip(way.targets, ids, strict=True):
             if id_ is not None:
                 self._map.remove(id_, leads=route)
@@ -274,43 +309,25 @@ class Router:
         """Routes of rows that others can point at and that the rest of the block writes."""
         if self._coming is None:
             self._coming = {}
-            relations, changes = self._block
-            for _, oid, _, new in changes[self._place :]:
-                way = self._way_of(relations[oid])
-                if new is None or way is None or not way.targets:
+            for way, _, _, _, new, _, route in self._block[self._place :]:
+                if new is None or way is None or route is None:
                     continue
-                route = self._owner(way, way.owner(new, 0))
                 for target in way.targets:
                     id_ = target.id_of(target.take(new, 0))
-                    if id_ is not None and route is not None:
+                    if id_ is not None:
                         self._coming.setdefault(id_, route)
         return self._coming
-
-    def _route_before(self, way: Way, old: bytes | None, new: bytes | None) -> tuple[Route | None, Sequence[bytes]]:
-        """The route that a row had, and its other ids that no tuple tells."""
-        if way.row_space is not None:
-            id_ = self._row_id(way, old, new)
-            found = None if id_ is None else self._map.get(id_)
-            if found is not None:
-                return (found, ()) if isinstance(found, int) else (plain(found), aliases_of(found))
-            return None, ()
-        values = way.owner(old, 1) if old is not None else way.owner(new or b"", 0)
-        return (self._owner(way, values) if way.carried else None), ()
 
     def _row_id(self, way: Way, old: bytes | None, new: bytes | None) -> bytes | None:
         assert way.row_space is not None
         values = way.row(old, 1) if old is not None else way.row(new or b"", 0)
         return id_of(way.row_space, values)
 
-    def _keep(self, way: Way, row: Sequence[Field], route: Route, ids: Sequence[bytes | None]) -> None:
-        if way.row_space is None:
-            return
-        id_ = id_of(way.row_space, row)
-        if id_ is None:
-            self._sink.doubt(way.logged.name, "a row came without its identity")
+    def _keep(self, way: Way, row_id: bytes | None, route: Route, ids: Sequence[bytes | None]) -> None:
+        if row_id is None:
             return
         listed = [id_ or _NO_ID for target, id_ in zip(way.targets, ids, strict=True) if not target.derived]
-        self._map.put(id_, aliased(route, listed) if listed else route)
+        self._map.put(row_id, aliased(route, listed) if listed else route)
 
     def _target_ids(self, way: Way, row: bytes, start: int, listed: Sequence[bytes]) -> list[bytes | None]:
         """The ids by which others point at a row, of a tuple that may tell its identity only."""
@@ -333,12 +350,14 @@ class Router:
         for target, id_ in zip(way.targets, was, strict=True):
             values = target.take(new, 0)
             now.append(id_ if _unsent(values) else target.id_of(values))
-        row = way.row(new, 0)
-        if old is not None and _unsent(row):
-            row = way.row(old, 1)
-        if way.row_space is not None and old is not None:
-            former = id_of(way.row_space, way.row(old, 1))
-            if former is not None and former != id_of(way.row_space, row):
+        row_id = None
+        if way.row_space is not None:
+            row = way.row(new, 0)
+            row_id = id_of(way.row_space, way.row(old, 1) if old is not None and _unsent(row) else row)
+            if row_id is None:
+                self._sink.doubt(way.logged.name, "a row came without its identity")
+            former = None if old is None else id_of(way.row_space, way.row(old, 1))
+            if former is not None and former != row_id:
                 self._map.remove(former)
         for target, id_, next_ in zip(way.targets, was, now, strict=True):
             if id_ is not None and id_ != next_:
@@ -348,7 +367,7 @@ class Router:
                 self._map.put(next_, after)
             if next_ is not None and id_ != next_:
                 self._arrive(way, next_, self._tenant(after))
-        self._keep(way, row, after, now)
+        self._keep(way, row_id, after, now)
 
     def _arrive(self, way: Way, id_: bytes, tenant: int) -> None:
         """A row is there now that others may have pointed at before it was. Then those are this tenant's from now on,
@@ -412,25 +431,6 @@ class Router:
         (label,) = way.label(new, 0)
         if not isinstance(label, Unchanged) and tenant > RESERVED_MAX:
             self._numbers.relabel(tenant, None if label is None else label.decode("utf-8", "surrogateescape"))
-
-    def _look_ahead(self, relations: Mapping[int, Relation], changes: Sequence[Change], start: int) -> None:
-        """Load the routes that the next changes will ask for, in a few statements instead of one each."""
-        wanted: list[bytes] = []
-        known = self._map.known
-        for operation, oid, old, new in changes[start : start + _LOOK_AHEAD]:
-            way = self._way_of(relations[oid])
-            if way is None or way.shared or operation == OP_TRUNCATE:
-                continue
-            if operation != OP_INSERT and way.row_space is not None:
-                id_ = self._row_id(way, old, new)
-                if id_ is not None and not known(id_):
-                    wanted.append(id_)
-            if new is not None and way.parent is not None:
-                id_ = id_of(way.parent, way.owner(new, 0), way.parent_canonical)
-                if id_ is not None and not known(id_):
-                    wanted.append(id_)
-        if wanted:
-            self._map.fetch(wanted)
 
 
 def _unchanged(old: bytes) -> bytes:

@@ -35,7 +35,7 @@ class Figures:
     mended: int = 0
     lag_bytes: int = 0
     oldest_unflushed: datetime | None = None
-    last_commit: datetime | None = None
+    last_commit_us: int = 0  # since 2000
     last_flush: datetime | None = None
     position: Lsn = field(default=Lsn(0))
     flushed: Lsn = field(default=Lsn(0))
@@ -97,11 +97,11 @@ class Watch:
         self.figures.base_run = run
         self._told("base", f"run {run} is the base of the log")
 
-    def routed(self, changes: int, commit: datetime) -> None:
+    def routed(self, changes: int, commit_us: int) -> None:
         figures = self.figures
         figures.changes += changes
         figures.transactions += 1
-        figures.last_commit = commit
+        figures.last_commit_us = commit_us
 
     def flushed(self, flushed: Flushed) -> None:
         figures = self.figures

@@ -54,6 +54,8 @@ class Way:
     carried: bool
     row_space: Space | None
     row: Take
+    pick: Take  # the row's fields, if its route is kept, then the owner's
+    row_fields: int
     targets: tuple[Target, ...]
     label: Take | None
     spaces: tuple[Space, ...]  # all that TRUNCATE empties
@@ -62,9 +64,16 @@ class Way:
     steady: bool  # an UPDATE that sends no old tuple changes none of the row's ids
     markers: SoftDeleteMarkers | None
 
+    def owner_unsent(self, new: bytes) -> bool:
+        """Whether the server left out the owner, because it is as it was."""
+        return any(isinstance(value, Unchanged) for value in self.owner(new, 0))
+
 
 def id_of(space: Space, values: Sequence[Field], canonical: Sequence[Canonical | None] | None = None) -> bytes | None:
-    """The id that the values have, None where one is NULL (or was not sent: see Unresolvable in routing.py)."""
+    """The id that the values have, None where one is NULL or was not sent."""
+    if canonical is None and len(values) == 1:
+        value = values[0]
+        return space.id_of_one(value) if type(value) is bytes else None
     known: list[bytes] = []
     for value in values:
         if not isinstance(value, bytes):
@@ -121,6 +130,8 @@ def way_of(relation: Relation, plan: RoutePlan, table: TablePlan, map_: RouteMap
         carried=told(owner) if owner else True,
         row_space=row_space,
         row=taking([names[column] for column in ordered]),
+        pick=taking([names[column] for column in [*(ordered if row_space is not None else ()), *owner]]),
+        row_fields=len(ordered) if row_space is not None else 0,
         targets=tuple(targets),
         label=None if table.label_column is None else taking([names[table.label_column]]),
         spaces=tuple([target.space for target in targets] + ([row_space] if row_space is not None else [])),
