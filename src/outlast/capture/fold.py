@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import zstandard
@@ -199,10 +199,10 @@ class _Fold:
         described = {str(name): table_of(name, table.shape) for name, table in state.tables.items()}
         before = previous.manifest if previous is not None else None
         seen = self._still_seen(entry, state, before)
-        draft.seen = dict.fromkeys((*described, *seen), b"")
+        draft.seen = dict(seen)
         record = packer.finish(draft, described)
         rows = sum(table.rows for table in state.tables.values()) - (before.rows if before is not None else 0)
-        return replace(record, seen=seen), rows
+        return record, rows
 
     def _previous(self, entry: TenantEntry, index: RunIndex) -> TenantRecord | None:
         """The tenant as its newest manifest has it: chunks that lie there are not written again."""
@@ -225,16 +225,16 @@ class _Fold:
                 packer.take(draft, str(name), [Chunk(data, piece.rows, piece.digest, piece.first_key)])
 
     def _still_seen(self, entry: TenantEntry, state: State, before: Manifest | None) -> Mapping[str, bytes]:
-        """Of what the last census saw, the tables that are as they were: the others are read by the next backup."""
-        known = self._records.get(entry.tenant.key)
-        if known is None or before is None:
-            return {}
-        now = {str(name): table.root for name, table in state.tables.items()}
-        return {
-            name: seen
-            for name, seen in known.seen.items()
-            if name in now and name in before.tables and now[name] == before.tables[name].root
-        }
+        """What the last census saw of the tables that are as they were. The others get what no census gives: they are
+        read by the next backup, which still knows that the tenant had rows in them."""
+        record = self._records.get(entry.tenant.key)
+        known = record.seen if record is not None and before is not None else {}
+        stored = before.tables if before is not None else {}
+        seen = {}
+        for name, table in state.tables.items():
+            same = str(name) in stored and stored[str(name)].root == table.root
+            seen[str(name)] = known.get(str(name), b"") if same else b""
+        return seen
 
     # The run
 

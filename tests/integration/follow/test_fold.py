@@ -106,6 +106,20 @@ def test_a_fold_follows_change(database: str, followed: Factory) -> None:
     assert done.written == 1
 
 
+def test_a_tenant_that_vanishes_after_a_fold_is_gone_in_the_next_backup(database: str, followed: Factory) -> None:
+    """All of its tables were folded, so nothing of it was seen by a census: it is missed all the same."""
+    one = followed(database, SMALL)
+    one.drain()
+    one.execute("UPDATE account SET name = 'last' WHERE id = 5; UPDATE task SET body = 'last' WHERE account_id = 5")
+    one.drain()
+    assert _fold(one).tenants == 1
+    one.execute("DELETE FROM task WHERE account_id = 5; DELETE FROM account WHERE id = 5")
+    with LocalState(one.folder / "state") as state:
+        backup(one.place(state))
+    vault = one.vault()
+    assert not vault.manifest("main", vault.find_tenant("main", "5")).tables
+
+
 def test_a_fold_that_is_interrupted_anywhere_harms_nothing(database: str, followed: Factory) -> None:
     """Whichever request to the store fails, once or for good: every moment stays, and the next fold finishes."""
     one = followed(database, SMALL)
