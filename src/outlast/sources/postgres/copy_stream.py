@@ -22,7 +22,7 @@ from psycopg import pq
 
 from outlast.sources.postgres.pgoutput import Decoder
 from outlast.sources.postgres.session import Session
-from outlast.sources.postgres.walsender import ask
+from outlast.sources.postgres.walsender import ask, error_of
 
 READ_BYTES = 256 * 1024
 BEGIN_TIMEOUT_S = 120.0
@@ -96,7 +96,7 @@ class LibpqCopy:
     def begin(cls, connection: Session, command: str) -> LibpqCopy | Said:
         result = connection.pgconn.exec_(command.encode())
         if result.status != pq.ExecStatus.COPY_BOTH:
-            return Said.of(psycopg.errors.error_from_result(result))
+            return Said.of(error_of(result))
         return cls(connection)
 
     def drain(self, decoder: Decoder, size_bytes_max: int) -> int:
@@ -130,7 +130,7 @@ class LibpqCopy:
     def _why(self) -> Said:
         while (result := self._pgconn.get_result()) is not None:
             if result.status == pq.ExecStatus.FATAL_ERROR:
-                return Said.of(psycopg.errors.error_from_result(result))
+                return Said.of(error_of(result))
         return Said("57P01", "the server is shutting down")
 
     def send(self, payload: bytes) -> None:

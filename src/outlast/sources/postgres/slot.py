@@ -24,6 +24,7 @@ from outlast.sources.postgres.walsender import (
     Identity,
     Row,
     ask,
+    error_of,
     identifier,
     identify,
     literal,
@@ -207,7 +208,7 @@ def _create(target: Target, connection: Session, name: str, timeout_s: float) ->
     results = []
     while (result := pgconn.get_result()) is not None:
         if result.status == pq.ExecStatus.FATAL_ERROR:
-            raise psycopg.errors.error_from_result(result)
+            raise error_of(result)
         results.append(result)
     return rows_of(results[0])[0]
 

@@ -202,6 +202,7 @@ class Assembler:
         self._begin: Begin | None = None
         self._current: _Open | None = None
         self._delivered: list[Delivered] = []
+        self._broken = False
 
     def __enter__(self) -> Self:
         return self
@@ -226,12 +227,25 @@ class Assembler:
         self._relations = {}
         self._told.clear()
         self._begin = self._current = None
+        for delivered in self._delivered:
+            if isinstance(delivered, Transaction):
+                delivered.discard()  # it was not given out, and comes again
+        self._delivered.clear()
+        self._broken = False
 
     def feed(self, events: Iterable[Event]) -> list[Delivered]:
-        """What these events complete, in the order of commit."""
-        handlers = _HANDLERS
-        for event in events:
-            handlers[type(event)](self, event)
+        """What these events complete, in the order of commit. After an error only `restart` helps."""
+        if self._broken:
+            raise BugError("the assembler is fed after an error, without a restart")
+        self._broken = True
+        handlers, position = _HANDLERS, self.position
+        try:
+            for event in events:
+                handlers[type(event)](self, event)
+        except BaseException:
+            self.position = position  # what these events completed is not given out
+            raise
+        self._broken = False
         delivered, self._delivered = self._delivered, []
         return delivered
 

@@ -65,8 +65,15 @@ def ask(connection: Session, command: str) -> list[Row]:
     """The rows that a simple query or replication command gives, as text. Raises psycopg.Error."""
     result = connection.pgconn.exec_(command.encode())
     if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-        raise psycopg.errors.error_from_result(result)
+        raise error_of(result)
     return rows_of(result)
+
+
+def error_of(result: pq.abc.PGresult) -> psycopg.Error:
+    """What the server said; or, where libpq made the result up because the connection broke, an OperationalError."""
+    if result.error_field(pq.DiagnosticField.SQLSTATE) is None:
+        return psycopg.OperationalError(result.get_error_message())
+    return psycopg.errors.error_from_result(result)
 
 
 def rows_of(result: pq.abc.PGresult) -> list[Row]:
