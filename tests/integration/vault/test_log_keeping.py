@@ -15,6 +15,7 @@ from outlast.vault.retention import execute, plan_forget, plan_hold, plan_prune
 from outlast.vault.run import run_path
 from outlast.vault.scrub import Anchor, Finding, scrub
 from outlast.vault.segment import segment_path
+from outlast.vault.store import Store
 from tests.logs import ITEMS, NOTES, Committed, LogWorld, tables_of
 from tests.vaults import SOURCE, folder_vault
 
@@ -208,6 +209,49 @@ def test_a_tenant_that_only_the_log_knows_keeps_its_key(tmp_path: Path) -> None:
     assert plan.is_empty, plan.deletes
     _check(world, done)
     _check(world, last)
+
+
+class _Recording:
+    """Notes what is asked of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def get(self, path: str) -> bytes:
+        self.asked.append(("get", path))
+        return self._store.get(path)
+
+    def get_range(self, path: str, offset: int, length: int) -> bytes:
+        self.asked.append(("range", path))
+        return self._store.get_range(path, offset, length)
+
+
+@pytest.mark.parametrize("folded", [False, True], ids=["segments", "folded"])
+def test_a_moment_of_one_tenant_reads_that_tenant(world: LogWorld, state: LocalState, folded: bool) -> None:
+    """Of 30 segments in which others changed: their headers, this tenant's frames, and its own folder."""
+    for number in range(30):
+        world.insert("2", ITEMS, 100 + number, "busy")
+        world.commit()
+        if number % 10 == 9:
+            world.insert("3", NOTES, 200 + number, "1")
+            world.commit()
+        world.flush()
+    if folded:
+        world.fold(state)
+    vault = world.vault.vault()
+    vault.store = store = _Recording(vault.store)  # type: ignore[assignment]
+    at = resolve(vault, SOURCE, "latest" if not folded else f"0/{world.committed[-2].end:X}")
+    past_at(vault, SOURCE, find_entry(vault, SOURCE, "3", at), at)
+    folders = {path.split("/")[1] for _, path in store.asked} - {"runs", "marks", "log"}
+    givers = {world.vault.prefix("1")}  # gave it a row
+    assert folders - givers == {world.vault.prefix("3")}
+    ranges = [path for how, path in store.asked if "/log/" in path]
+    assert not [path for how, path in store.asked if how == "get" and "/log/" in path]
+    assert len(ranges) <= (33 + 4 + 3 if not folded else 2), ranges
 
 
 def test_an_anchor_of_before_the_log_still_counts(world: LogWorld) -> None:
