@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from outlast.capture.incident import COMMITTED, IN_PROGRESS, ROLLED_BACK, Deed, Incident
@@ -26,6 +26,7 @@ from outlast.core.tenant import RESERVED, TenantKey
 MINUTE_S = 60.0
 FRESH_S = 120.0
 """Facts older than this are the past being read again: told, but no reason to shut anybody out now."""
+SIZED_MAX = 1_000
 DEEDS_MAX = 5_000
 """Transactions remembered for naming them in an incident."""
 _LOSSES = (Operation.HARD_DELETE, Operation.TRUNCATE)
@@ -162,6 +163,16 @@ class Tripwire:
         if self.incident is not None:
             self.incident.ended = True
         self.incident = None
+
+    def _sized(self, facts: Iterable[Fact]) -> Iterator[Fact]:
+        """TRUNCATE tells no rows: they are all that a tenant is known to have had. Not asked of very many tenants."""
+        asked = 0
+        for fact in facts:
+            if fact.operation is Operation.TRUNCATE and fact.tenant not in RESERVED and asked < SIZED_MAX:
+                asked += 1
+                yield replace(fact, rows=self._sizes(fact.tenant, fact.table) or fact.rows)
+            else:
+                yield fact
 
     # Counting -------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import typer
 
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.render import count, table_of, time
+from outlast.core.effect import Operation
 from outlast.core.errors import ExitCode, OutlastError
 
 if TYPE_CHECKING:
@@ -97,7 +98,11 @@ def _transaction_fields(one: DamagingTransaction) -> dict[str, object]:
 def _summary(found: DamageReport) -> str:
     hard = [one for one in found.tenants if one.hard]
     soft = [one for one in found.tenants if one.soft]
-    parts = [f"{count(len(hard), 'tenant')} lost {count(found.hard.rows, 'row')}"] if hard else []
+    truncated = {table for _, table, operation in found.hard.counts if operation is Operation.TRUNCATE}
+    rows = found.hard.rows - found.hard.total(Operation.TRUNCATE)
+    lost = [count(rows, "row")] if rows else []
+    lost += [f"all they had in {', '.join(sorted(truncated))}"] if truncated else []
+    parts = [f"{count(len(hard), 'tenant')} lost {' and '.join(lost)}"] if hard else []
     parts += [f"{count(found.soft.rows, 'row')} of {count(len(soft), 'tenant')} soft-deleted"] if soft else []
     parts += [f"{count(len(found.dropped), 'table')} dropped"] if found.dropped else []
     return ", ".join(parts)
@@ -141,7 +146,8 @@ def _tenant_table(effects: list[tuple[DamagedTenant, Effect]]) -> object:
         name = str(one.tenant)
         for (_, table, operation), number in sorted(effect.counts.items(), key=lambda item: -item[1].rows):
             shown = ", ".join(number.samples) + (", …" if number.samples and number.rows > len(number.samples) else "")
-            rows.append((name, table, operation.value, f"{number.rows:,}", shown))
+            many = "all" if operation is Operation.TRUNCATE else f"{number.rows:,}"
+            rows.append((name, table, operation.value, many, shown))
             name = ""
     return table_of(("tenant", "table", "operation", "rows", "keys"), rows, right=(3,))
 

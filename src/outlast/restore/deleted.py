@@ -20,11 +20,12 @@ from outlast.core.errors import Refused
 from outlast.core.moment import Lsn
 from outlast.core.row import OrderKey
 from outlast.core.table import TableName
-from outlast.core.tenant import ALL
+from outlast.core.tenant import ALL, TenantKey
 from outlast.restore.damage import DamageReport, DamagingTransaction
 from outlast.restore.difference import Layout, Piece, pairs, regions, rows_of
 from outlast.restore.history import Past, PastTable
 from outlast.vault.chunk import Chunker, table_root, tenant_root
+from outlast.vault.overlay import Piece as StoredPiece
 from outlast.vault.reader import TenantEntry
 from outlast.vault.replay import Shelf, TableState
 from outlast.vault.timeline import State
@@ -42,7 +43,14 @@ class Cut:
 
     before: Lsn
     after: Lsn
-    transactions: int = 1
+    several: tuple[DamagingTransaction, ...]
+
+    def emptied(self, tenant: TenantKey) -> frozenset[TableName] | None:
+        """The tables that it truncated, if it deleted nothing of the tenant's elsewhere."""
+        kinds = [(key, table, operation) for one in self.several for key, table, operation in one.hard.counts]
+        if any(operation is Operation.HARD_DELETE and key == tenant for key, _, operation in kinds):
+            return None
+        return frozenset(TableName.parse(table) for _, table, operation in kinds if operation is Operation.TRUNCATE)
 
 
 def deletions(found: DamageReport, prefix: str) -> tuple[DamagingTransaction, ...]:
@@ -63,7 +71,7 @@ def cuts(transactions: Sequence[DamagingTransaction], most: int = CUTS_MAX) -> t
     for single, group in groupby(transactions, key=lambda one: one.end if one.end in alone else None):
         several = list(group)
         assert single is None or len(several) == 1
-        made.append(Cut(several[0].lsn, several[-1].end, len(several)))
+        made.append(Cut(several[0].lsn, several[-1].end, tuple(several)))
     return tuple(made)
 
 
@@ -74,14 +82,15 @@ def deleted_past(found: DamageReport, entry: TenantEntry, spool_directory: Path 
     """
     timeline, epoch = found.since.timeline, found.epoch
     places = cuts(deletions(found, entry.prefix))
-    between = [
-        (timeline.state(entry, epoch, place.before), timeline.state(entry, epoch, place.after)) for place in places
-    ]
-    last = timeline.state(entry, epoch, found.end)
+    between = [_around(found, entry, place) for place in places]
+    try:
+        last = timeline.state(entry, epoch, found.end)
+    except Refused:
+        last = None  # what is there again by then is live, too, and the restore leaves it as it is
     spool = Spool(spool_directory or Path(tempfile.gettempdir()))
     shelf = Shelf(lambda _name, _refs: iter(()), spool)
     states: dict[TableName, TableState] = {}
-    for name in sorted({name for before, _ in between for name in before.tables}):
+    for name in sorted({name for one in between for name in one.before.tables}):
         table = _Table(name, between, last)
         state = table.kept(shelf) if table.differs else None
         if state is not None and state.pieces:
@@ -94,31 +103,60 @@ def deleted_past(found: DamageReport, entry: TenantEntry, spool_directory: Path 
     tables = {name: _past_table(name, state) for name, state in states.items()}
     root = tenant_root((str(name), bytes.fromhex(table.root)) for name, table in tables.items()).hex()
     notes = tuple(
-        f"{place.transactions} transactions that deleted between {place.before} and {place.after} are taken together: "
+        f"{len(place.several)} transactions that deleted between {place.before} and {place.after} are taken together: "
         "rows that changed in between come back as they were before"
         for place in places
-        if place.transactions > 1
+        if len(place.several) > 1
     )
-    return Past(entry.tenant, last.base.record.run, str(found.since), root, tables, read, notes)
+    run = between[-1].before.base.record.run if between else found.since.run.run
+    return Past(entry.tenant, run, str(found.since), root, tables, read, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Between:
+    """The states around a deletion. `after` is None where the log cannot give it, since `emptied` were truncated."""
+
+    before: State
+    after: State | None
+    emptied: frozenset[TableName] = frozenset()
+
+    def pieces(self, name: TableName) -> tuple[list[StoredPiece], list[StoredPiece]]:
+        before = self.before.tables.get(name)
+        ours = [] if before is None else before.pieces
+        if self.after is None:
+            return ours, [] if name in self.emptied else ours
+        after = self.after.tables.get(name)
+        return ours, [] if after is None else after.pieces
+
+
+def _around(found: DamageReport, entry: TenantEntry, place: Cut) -> _Between:
+    timeline, epoch = found.since.timeline, found.epoch
+    before = timeline.state(entry, epoch, place.before)
+    try:
+        return _Between(before, timeline.state(entry, epoch, place.after))
+    except Refused:
+        emptied = place.emptied(entry.tenant.key)
+        if not emptied:
+            raise
+        return _Between(before, None, emptied)
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
     name: TableName
-    between: Sequence[tuple[State, State]]
-    last: State
+    between: Sequence[_Between]
+    last: State | None
 
     @property
     def differs(self) -> bool:
         return any(
-            before.tables[self.name].root != (after.tables[self.name].root if self.name in after.tables else "")
-            for before, after in self.between
-            if self.name in before.tables
+            _digests(ours) != _digests(theirs) for ours, theirs in (one.pieces(self.name) for one in self.between)
         )
 
     def kept(self, shelf: Shelf) -> TableState:
         """The deleted rows, in chunks on the shelf."""
-        shapes = {state.tables[self.name].shape for pair in self.between for state in pair if self.name in state.tables}
+        states = [state for one in self.between for state in (one.before, one.after) if state is not None]
+        shapes = {state.tables[self.name].shape for state in states if self.name in state.tables}
         if len(shapes) > 1:
             raise Refused(
                 f"cannot say which rows of {self.name} were deleted: its columns changed in that time",
@@ -138,38 +176,31 @@ class _Table:
     def _rows(self, layout: Layout) -> Iterator[bytes]:
         """In key order, each key once: as the latest deletion found it, and not if it is there at the end."""
         # Ranks ascend from what is there at the end over the latest deletion to the first
-        streams = [
-            _ranked(self._deleted(before, after, layout), rank, layout)
-            for rank, (before, after) in enumerate(reversed(self.between))
-        ]
+        streams = [_ranked(self._deleted(one, layout), rank, layout) for rank, one in enumerate(reversed(self.between))]
         if not layout.key:
             yield from (row for _, _, row in merge(*streams, key=lambda one: one[0]))
             return
-        present = _ranked(_read(self.last, self.name), _PRESENT, layout)
+        present = _ranked(_read(self.last, self.name) if self.last else (), _PRESENT, layout)
         for _, several in groupby(merge(present, *streams, key=lambda one: one[:2]), key=lambda one: one[0]):
             _, rank, row = next(several)
             if rank != _PRESENT:
                 yield row
 
-    def _deleted(self, before: State, after: State, layout: Layout) -> Iterator[bytes]:
-        ours, theirs = before.tables.get(self.name), after.tables.get(self.name)
-        if ours is None:
-            return
-        mine = [Piece(piece.digest, piece.rows) for piece in ours.pieces]
-        its = [] if theirs is None else [Piece(piece.digest, piece.rows) for piece in theirs.pieces]
-        for region in regions(mine, its, keyed=bool(layout.key)):
+    def _deleted(self, one: _Between, layout: Layout) -> Iterator[bytes]:
+        ours, theirs = one.pieces(self.name)
+        for region in regions(_digests(ours), _digests(theirs), keyed=bool(layout.key)):
             if region.equal:
                 continue
-            gone = pairs(
-                rows_of(before.shelf.read(self.name, [ours.pieces[number] for number in region.before])),
-                rows_of(
-                    () if theirs is None else after.shelf.read(self.name, [theirs.pieces[n] for n in region.after])
-                ),
-                layout,
-            )
-            for row, left in gone:
-                if row is not None and left is None:
-                    yield row
+            mine = one.before.shelf.read(self.name, [ours[number] for number in region.before])
+            left = [theirs[number] for number in region.after]
+            its = one.after.shelf.read(self.name, left) if one.after is not None and left else ()
+            for before, after in pairs(rows_of(mine), rows_of(its), layout):
+                if before is not None and after is None:
+                    yield before
+
+
+def _digests(pieces: Sequence[StoredPiece]) -> list[Piece]:
+    return [Piece(piece.digest, piece.rows) for piece in pieces]
 
 
 def _ranked(rows: Iterable[bytes], rank: int, layout: Layout) -> Iterator[tuple[OrderKey, int, bytes]]:
@@ -187,7 +218,7 @@ def _past_table(name: TableName, table: TableState) -> PastTable:
         name,
         Layout(table.shape.names, table.shape.key, table.shape.key_kinds),
         tuple(kind for _, kind in table.shape.columns),
-        tuple(Piece(piece.digest, piece.rows) for piece in table.pieces),
+        tuple(_digests(table.pieces)),
         table.pieces[0].first_key if table.pieces else b"",
         table_root((piece.digest, piece.rows) for piece in table.pieces).hex(),
     )

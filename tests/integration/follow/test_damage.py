@@ -8,9 +8,9 @@ import pytest
 from outlast.core.effect import Operation
 from outlast.core.errors import NotFoundError, Refused
 from outlast.core.table import TableName
-from outlast.core.tenant import TenantKey
+from outlast.core.tenant import RESERVED, TenantKey
 from outlast.restore.damage import DamageReport, report, samples
-from outlast.restore.deleted import Cut, cuts, deleted_past
+from outlast.restore.deleted import cuts, deleted_past
 from outlast.restore.difference import rows_of
 from outlast.restore.history import At, find_entry, resolve
 from outlast.vault.reader import Vault
@@ -154,7 +154,31 @@ def test_many_deletions_are_taken_together() -> None:
         hard = Effect({(TenantKey("1"), "public.t", Operation.HARD_DELETE): Count(size)})
         return DamagingTransaction(number, Lsn(number * 10), Lsn(number * 10 + 5), datetime.now(UTC), hard, Effect())
 
-    few = cuts([deed(1, 5), deed(2, 1)], most=2)
-    assert few == (Cut(Lsn(10), Lsn(15)), Cut(Lsn(20), Lsn(25)))
-    many = cuts([deed(1, 1), deed(2, 1), deed(3, 100), deed(4, 1), deed(5, 1)], most=2)
-    assert many == (Cut(Lsn(10), Lsn(25), 2), Cut(Lsn(30), Lsn(35)), Cut(Lsn(40), Lsn(55), 2))
+    def made(*deeds: DamagingTransaction) -> list[tuple[int, int, int]]:
+        return [(cut.before.value, cut.after.value, len(cut.several)) for cut in cuts(deeds, most=2)]
+
+    assert made(deed(1, 5), deed(2, 1)) == [(10, 15, 1), (20, 25, 1)]
+    several = made(deed(1, 1), deed(2, 1), deed(3, 100), deed(4, 1), deed(5, 1))
+    assert several == [(10, 25, 2), (30, 35, 1), (40, 55, 2)]
+
+
+def test_truncate_and_a_row_that_was_only_there_in_between(followed: Factory, any_database: str) -> None:
+    """TRUNCATE is told of everybody at once; each tenant's rows come back as they were just before it."""
+    one = followed(any_database, *DDL, tables=TABLES)
+    with one.running() as running:
+        one.execute("UPDATE note SET body = 'changed' WHERE person_id = 11 AND number = 1")
+        number = xid(one, "TRUNCATE note")
+        one.execute("INSERT INTO note VALUES (11, 2, 'written since')")
+        running.caught_up()
+    vault = one.vault()
+    found = report(vault, "main", moment(vault, f"before:{number}"))
+    told = {tenant.tenant.key: tenant.hard.to_json() for tenant in found.tenants if tenant.tenant.key not in RESERVED}
+    assert told == {key: {"public.note": {"truncate": 1}} for key in "1234"}
+    assert rows(found, vault, "tenant-1", "public.note") == [
+        b"11\t1\tchanged",
+        b"12\t1\tnote",
+        b"12\t2\tnote",
+        b"13\t1\tnote",
+        b"13\t2\tnote",
+    ]
+    assert len(rows(found, vault, "tenant-2", "public.note")) == 6
