@@ -207,7 +207,7 @@ class Follower:
             begun.in_vault,
             self._standing,
         )
-        self._schema = SchemaWatch(self._map, tables, self._frames)
+        self._schema = SchemaWatch(self._map, tables, self._frames, begun.checkpoint.position)
         self._flusher.more_notes = self._schema.notes
         self._position = begun.checkpoint.position
         self._flushed_at = self._settled_at = time.monotonic()
@@ -268,7 +268,7 @@ class Follower:
             raise Refused(f"the source is {what} now", code="other-history")
 
     def _take(self, delivered: Sequence[Delivered], stream: ChangeStream) -> None:
-        """Route what was delivered. Small transactions are looked at together first: their routes are loaded at once."""
+        """Route what was delivered. Small transactions are looked at together first: one question for all of them."""
         waiting: list[tuple[Transaction, list[Prepared]]] = []
         count = 0
         for item in delivered:
@@ -416,19 +416,21 @@ class Follower:
 
     def _verify(self) -> None:
         """Once a minute: is everything as following needs it, and what do the vault and the catalog say."""
+        position = self._position
         try:
             session = self._asking()
             with session.transaction():
                 tables = look(session, self._place.settings, self._names)
                 notices = verify(session, tables.catalog, self._options.following)
                 health = slot_health(session, self._names.slot)
+            noticed = self._server_position()
             self._flusher.standing = standing(self._place)
         except (psycopg.Error, OutlastError) as error:
             self._drop_session()
             self.watch.trouble(error.message if isinstance(error, OutlastError) else "the catalog cannot be read")
             return
         self.watch.verified(notices, health)
-        for dropped in self._schema.looked(tables):
+        for dropped in self._schema.looked(tables, position, noticed):
             self._guard.dropped(dropped)
 
     def _mend(self) -> None:

@@ -145,7 +145,7 @@ class Frames:
             counts[counted] += 1
         else:
             counts[counted] = 1
-            if id(table) not in self._tables:
+            if counted[2] not in self._tables:
                 self._tables[id(table)] = (table, str(table.name))
 
     def move(self, origin: int, to: int, table: LoggedTable, key: bytes, new: bytes) -> None:
@@ -176,6 +176,17 @@ class Frames:
         self.doubtful[table] = since
         if not self._silent:
             self.contents.gaps.append(Gap(since, reason, table, None, self._xid or None))
+
+    @property
+    def position(self) -> Lsn:
+        """The end of the transaction that was begun last."""
+        return Lsn(self._end)
+
+    def doubt_between(self, table: TableName | None, reason: str, since: Lsn, noticed: Lsn) -> None:
+        """Something happened between two looks at the catalog, at these positions: nobody knows when."""
+        if table not in self.doubtful and None not in self.doubtful:
+            self.doubtful[table] = noticed
+            self.contents.gaps.append(Gap(since, reason, table, None, None, noticed))
 
     def _begun(self, tenant: int) -> EntryWriter:
         writers = self.contents.writers

@@ -140,10 +140,6 @@ class RouteMap:
             row = (last + 1,)
         return Space(int(row[0]), self._key)
 
-    def known(self, id_: bytes) -> bool:
-        """Whether the id can be answered from memory."""
-        return id_ in self._young or id_ in self._old or id_ in self._dirty
-
     def get(self, id_: bytes) -> Route | None:
         """The route of a row that is there, or None."""
         found: _Known = self._young.get(id_, _MISSING)
@@ -164,9 +160,11 @@ class RouteMap:
         for _ in range(_DEPTH_MAX):
             if isinstance(route, int):
                 return route
-            if route.startswith(_NUMBER):
-                return int.from_bytes(route[2:ID_BYTES], "big")
-            id_ = route[:ID_BYTES]
+            id_ = route
+            if len(route) != ID_BYTES:
+                if route.startswith(_NUMBER):
+                    return int.from_bytes(route[2:ID_BYTES], "big")
+                id_ = route[:ID_BYTES]
             found = self.get(id_)
             if found is None:
                 found = self._gone_route(id_)
@@ -216,7 +214,7 @@ class RouteMap:
 
     def fetch(self, ids: Iterable[bytes]) -> None:
         """Load these routes, and what they lead to, in a few statements."""
-        wanted = {id_ for id_ in ids if not self.known(id_)}
+        wanted = set(ids).difference(self._young).difference(self._old).difference(self._dirty)
         for _ in range(_DEPTH_MAX):
             if not wanted:
                 return
@@ -226,7 +224,7 @@ class RouteMap:
                 for id_ in wanted
                 if isinstance(route := self._young.get(id_), bytes) and not route.startswith(_NUMBER)
             }
-            wanted = {id_ for id_ in parents if not self.known(id_)}
+            wanted = parents.difference(self._young).difference(self._old).difference(self._dirty)
 
     def end_transaction(self) -> None:
         """Deleted parents count no longer."""

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from outlast.capture.numbering import Numbering
 from outlast.capture.route_map import (
+    ID_BYTES,
     ORPHAN_NUMBER,
     RESERVED_MAX,
     SHARED_NUMBER,
@@ -223,7 +224,7 @@ class Router:
         else:
             before = None if row_id is None else self._map.get(row_id)
             listed = ()
-            if before is not None and not isinstance(before, int):
+            if isinstance(before, bytes) and len(before) != ID_BYTES:
                 listed, before = aliases_of(before), plain(before)
         if after is None and way.owner_unsent(new):
             after = before
@@ -251,7 +252,7 @@ class Router:
             route = self._owner(way, way.owner(old, 1)) if way.carried else None
         else:
             route = None if row_id is None else self._map.get(row_id)
-            if route is not None and not isinstance(route, int):
+            if isinstance(route, bytes) and len(route) != ID_BYTES:
                 listed, route = aliases_of(route), plain(route)
         if route is None:
             self._unknown(way, "a DELETE of a row that is not known here")

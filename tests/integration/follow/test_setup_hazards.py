@@ -6,7 +6,7 @@ import pytest
 
 from outlast.core.errors import Refused
 from outlast.restore.history import past_at, resolve
-from tests.integration.follow.conftest import Factory, Followed
+from tests.integration.follow.conftest import Factory, Followed, wait_until
 from tests.integration.follow.truth import Truth, stored
 from tests.servers import Server
 
@@ -133,3 +133,29 @@ def test_large_objects_stop_a_follower_before_it_begins(any_server: Server, foll
         one.execute("SELECT lo_create(0)")
         with pytest.raises(Refused, match="large objects"):
             one.drain()
+
+
+def test_a_change_that_was_found_by_looking_leaves_no_moment_of_which_it_is_not_told(
+    any_server: Server, followed: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without event triggers: from the look before on, moments are refused; after the table was read again all is exact."""
+    monkeypatch.setattr("outlast.capture.follow.VERIFY_S", 1.0)
+    with any_server.new_database() as url:
+        one = followed(url, SCHEMA)
+        one.execute(*(f"DROP EVENT TRIGGER outlast_schema_{name}" for name in ("changed", "dropped", "rewritten")))
+        truth = Truth(url, {"public.account": "t.id", "public.task": "t.account_id"})
+        with one.running() as running:
+            figures = running.follower.watch.figures
+            running.caught_up()
+            one.execute(
+                "ALTER TABLE task ADD COLUMN r float8 DEFAULT random()", "UPDATE account SET name = name || 'x'"
+            )
+            between = truth.note()
+            wait_until(lambda: figures.mended, "the look at the catalog")
+            running.caught_up()
+            one.execute("UPDATE task SET n = 60 WHERE id = 1")
+            after = truth.note()
+            running.caught_up()
+        with pytest.raises(Refused, match="public.task"):
+            stored(one.vault(), str(between))
+        assert _tasks(one, str(after)) == _tasks_of(truth, 1)
