@@ -257,14 +257,14 @@ def check(draw: st.DataObject, steps: int) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_transactions_come_out_whole(data: st.DataObject) -> None:
     """In memory."""
     check(data, 40)
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_transactions_come_out_whole_through_the_spool(data: st.DataObject) -> None:
     """With so little memory that nearly everything is spooled, in small parts."""
     with pytest.MonkeyPatch.context() as patch:
@@ -276,7 +276,7 @@ def test_transactions_come_out_whole_through_the_spool(data: st.DataObject) -> N
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_transactions_come_out_whole_in_long_histories(data: st.DataObject) -> None:
     """More of the same."""
     with pytest.MonkeyPatch.context() as patch:

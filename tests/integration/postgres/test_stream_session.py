@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import threading
 import time
 from contextlib import closing
@@ -80,14 +82,14 @@ def test_an_idle_database_lets_the_slot_advance(any_database: str) -> None:
 def test_a_long_pause_of_the_consumer_does_not_end_the_session(any_database: str) -> None:
     """Nobody receives for three times wal_sender_timeout, and the server has more to say than fits its buffers."""
     run(any_database, "CREATE TABLE t (id int PRIMARY KEY, x text)", "CREATE ROLE patient SUPERUSER LOGIN")
-    run(any_database, "ALTER ROLE patient SET wal_sender_timeout = '1s'")
+    run(any_database, "ALTER ROLE patient SET wal_sender_timeout = '500ms'")
     publication, slot = publish(any_database, "t"), make_slot(any_database)
     url = any_database.replace("postgres@", "patient@", 1)
     try:
-        with ChangeStream(Target(url), slot, [publication], START, status_interval_s=0.2) as changes:
+        with ChangeStream(Target(url), slot, [publication], START, status_interval_s=0.1) as changes:
             run(any_database, "INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 20000) AS n")
             events = changes.receive(10)
-            time.sleep(3.2)
+            time.sleep(1.6)
             while not any(isinstance(event, StreamCommit) for event in events):
                 events += changes.receive(10)
             assert sum(len(event.changes) for event in events if isinstance(event, Rows)) == 20000
@@ -275,6 +277,47 @@ def test_a_server_killed_again_and_again_loses_nothing_that_was_confirmed() -> N
                 follower.catch_up()
                 assert follower.rows("t") == table(url, "t")
                 run(url, "DELETE FROM t")
+
+
+@pytest.mark.slow
+def test_transaction_numbers_stay_right_when_the_server_s_come_round() -> None:
+    """A cluster set to the last numbers of a turn: before and after it they are the server's own, all 64 bits."""
+    with running(
+        embedded_binaries(), settings={**DURABLE, "autovacuum": "off", "track_commit_timestamp": "off"}
+    ) as server:
+        url = server.url()
+        run(url, "VACUUM FREEZE", "CHECKPOINT")
+        _set_next_xid(server, epoch=6, xid=4_294_967_280)
+        run(url, "CREATE TABLE t (id bigint PRIMARY KEY, x text)")
+        publication, slot = publish(url, "t"), make_slot(url)
+        with Follower(url, slot, [publication]) as follower, psycopg.connect(url) as old:
+            old.execute("INSERT INTO t SELECT pg_current_xact_id()::text::bigint, repeat('x', 200000)")
+            for _ in range(3):
+                for _ in range(8):
+                    run(url, "INSERT INTO t VALUES (pg_current_xact_id()::text::bigint)")
+                for one in follower.catch_up():
+                    assert one.changes[0][3] == b"%d\t\\N" % one.xid
+                follower.reconnect(follower.position)
+            old.commit()
+            (last,) = follower.catch_up()
+            assert last.xid >> 32 == 6
+            assert (last.changes[0][3] or b"").startswith(b"%d\t" % last.xid)
+            assert int(max(follower.tables["t"])) >> 32 == 7
+
+
+def _set_next_xid(server: Server, *, epoch: int, xid: int) -> None:
+    server.stop(signal.SIGINT)
+    while (server.data / "postmaster.pid").exists():
+        time.sleep(0.02)
+    owner = server.data.stat()
+    segment = server.data / "pg_xact" / f"{xid // (32768 * 32):04X}"  # of which the server would find nothing
+    segment.write_bytes(bytes(256 * 1024))
+    os.chown(segment, owner.st_uid, owner.st_gid)
+    subprocess.run(
+        [server.binaries / "pg_resetwal", "-e", str(epoch), "-x", str(xid), "-D", server.data],
+        user=owner.st_uid, group=owner.st_gid, extra_groups=[], check=True, capture_output=True, cwd=server.folder,
+    )  # fmt: skip
+    server.start_again()
 
 
 def _write_until_cut(url: str) -> None:
