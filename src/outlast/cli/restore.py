@@ -89,6 +89,9 @@ def restore(
         Prefer | None,
         typer.Option(help="With --damage-since, for rows changed again since: live leaves them, vault does not."),
     ] = None,
+    without_undo: Annotated[
+        bool, typer.Option("--without-undo", help="Keep nothing to take it back with: this host has no signing.key.")
+    ] = False,
     into: Annotated[
         str | None, typer.Option(metavar="URL", help="Write into this database with the same tables instead.")
     ] = None,
@@ -123,7 +126,7 @@ def restore(
     recipe = recipe_of(
         Mode(mode.value), table or [], where or [], keep or [], on_conflict or [], delete_newer=delete_newer
     )
-    recipe = replace(recipe, with_shared=with_shared)
+    recipe = replace(recipe, with_shared=with_shared, without_undo=without_undo)
     check_options(recipe, at, until, damage_since)
     chosen = tuple(transaction or ())
     if damage_since is None and (chosen or prefer):
@@ -182,7 +185,8 @@ def carry_out(
     from outlast.state.plans import put_plan
 
     if executed:
-        undo_signer(invocation)  # refuse before anything is written
+        if not plan.recipe.without_undo:
+            undo_signer(invocation)  # refuse before anything is written
         put_plan(invocation.state, plan.id, plan.to_bytes())  # what is cut short can be undone, too
     if way.detached:
         from outlast.cli.queueing import leave_to_workers
@@ -327,8 +331,10 @@ def _print(console: Console, plan: Plan) -> None:
         if tenant.error:
             console.print(f"Tenant {tenant.tenant}: {tenant.error}")
     for conflict in plan.conflicts[:_CONFLICTS_SHOWN_MAX]:
-        keys = f" (keys {', '.join(conflict.keys)}{', …' if conflict.rows > len(conflict.keys) else ''})"
-        console.print(f"Conflict, tenant {conflict.tenant}: {conflict.message}{keys if conflict.keys else ''}")
+        more = ", …" if conflict.rows > len(conflict.keys) else ""
+        keys = f" (keys {', '.join(conflict.keys)}{more})" if conflict.keys else ""
+        values = f" (values {'; '.join(conflict.values)}{more})" if conflict.values else ""
+        console.print(f"Conflict, tenant {conflict.tenant}: {conflict.message}{keys}{values}")
     if len(plan.conflicts) > _CONFLICTS_SHOWN_MAX:
         console.print(
             f"… and {len(plan.conflicts) - _CONFLICTS_SHOWN_MAX:,} more conflicts (--json shows all of them)."
@@ -343,7 +349,8 @@ def _last_line(plan: Plan) -> str:
         parts = [f"{rows} of {count(done, 'tenant')} {_reached(plan)}"] if done else []
         parts += [f"{count(right, 'tenant')} had nothing to change"] if right else []
         line = f"Plan {plan.id}: {', '.join(parts) or 'nothing was changed'}."
-        return f"{line}\nTo take it back: outlast undo {plan.id}" if done else line
+        undoable = done and not plan.recipe.without_undo
+        return f"{line}\nTo take it back: outlast undo {plan.id}" if undoable else line
     effect = plan.effect
     line = (
         f"Plan {plan.id}: {effect.total(Operation.INSERT):,} to insert, {_changed(effect):,} to change,"

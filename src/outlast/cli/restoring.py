@@ -68,11 +68,13 @@ def target_of(invocation: Invocation, plan: Plan) -> Target:
     return invocation.restore_target(plan.source) if plan.target is None else Target(plan.target)
 
 
-def keeper_of(invocation: Invocation, plan: Plan) -> UndoKeeper:
-    """What keeps the plan's before-images in the vault."""
+def keeper_of(invocation: Invocation, plan: Plan) -> UndoKeeper | None:
+    """What keeps the plan's before-images in the vault; None where it was asked to go without."""
     from outlast.restore.undo import UndoKeeper
     from outlast.vault.undo import UndoWriter
 
+    if plan.recipe.without_undo:
+        return None
     return UndoKeeper(lambda: UndoWriter(invocation.store, plan.source, plan.id, undo_signer(invocation)))
 
 
@@ -83,7 +85,8 @@ def undo_signer(invocation: Invocation) -> Signer:
     except VaultKeyError as error:
         raise Refused(
             f"cannot write to the source from this host: what `outlast undo` needs could not be kept ({error.message})",
-            hint="Put naming.key and signing.key of the host that backs up under [keys] dir here, or run it there.",
+            hint="Put naming.key and signing.key of the host that backs up under [keys] dir here, or run it there. If they"
+            " are lost, restore with --without-undo.",
             code="no-undo",
         ) from error
 

@@ -41,6 +41,11 @@ def undo(
     """
     invocation = Invocation.of(context)
     undone = find_plan(invocation, plan)
+    if undone.recipe.without_undo:
+        raise Refused(
+            f"plan {undone.id} was carried out with --without-undo: nothing was kept to take it back with",
+            hint="Look at what it changed: outlast plans; and at the tenant's moments: outlast history TENANT",
+        )
     entries = _changed(invocation, undone)
     if not entries:
         raise Refused(

@@ -28,8 +28,8 @@ class ConflictKind(StrEnum):
 class Conflict:
     """Why a tenant cannot be restored as things stand.
 
-    `keys` are samples: of the tenant's own rows, or, for PARENT_GONE, of the rows they point at. `holders` are the
-    tenants that hold what the rows need. Nothing else of another tenant's is told.
+    `keys` are samples: of the tenant's own rows, or, for PARENT_GONE, of the rows they point at. `values` are what
+    those rows need and somebody else has. `holders` are the tenants that hold it. No more of another tenant is told.
     """
 
     tenant: TenantKey
@@ -41,6 +41,7 @@ class Conflict:
     keys: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
     hint: str | None = None
+    values: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -50,6 +51,7 @@ class Conflict:
             "constraint": self.constraint,
             "rows": self.rows,
             "keys": list(self.keys),
+            "values": list(self.values),
             "holders": list(self.holders),
             "message": self.message,
             "hint": self.hint,
@@ -57,7 +59,8 @@ class Conflict:
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Self:
-        keys, holders, rows = data["keys"], data["holders"], data["rows"]
+        keys, holders, rows, values = data["keys"], data["holders"], data["rows"], data["values"]
+        assert isinstance(values, list)
         assert isinstance(keys, list)
         assert isinstance(holders, list)
         assert isinstance(rows, int)
@@ -72,6 +75,7 @@ class Conflict:
             tuple(keys),
             tuple(holders),
             None if hint is None else str(hint),
+            tuple(values),
         )
 
 

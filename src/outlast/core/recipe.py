@@ -49,6 +49,7 @@ class Recipe:
     damage_since: str | None = None
     damage_until: str | None = None
     transactions: tuple[int, ...] = ()  # of the damage: only these, and all that they did
+    without_undo: bool = False  # keep no before-image: the host has no keys to write to the vault
 
     def policy(self, constraint: str) -> Policy:
         return self.on_conflict.get(constraint) or self.on_conflict.get("*", Policy.ABORT)
@@ -67,6 +68,7 @@ class Recipe:
             "damage_since": self.damage_since,
             "damage_until": self.damage_until,
             "transactions": list(self.transactions),
+            "without_undo": self.without_undo,
         }
 
     @classmethod
@@ -92,4 +94,5 @@ class Recipe:
             None if since is None else str(since),
             None if until is None else str(until),
             tuple(transactions),
+            bool(data["without_undo"]),
         )

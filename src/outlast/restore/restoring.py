@@ -102,7 +102,7 @@ class Restorer:
         names = {table.name for table in scope.tables}
         described = [
             [[str(table.name), table.shape, repr(table.ownership)] for table in scope.tables],
-            sorted(repr(key) for key in scope.catalog.foreign_keys if key.table in names),
+            sorted(repr(key) for key in scope.catalog.foreign_keys if {key.table, key.references} & names),
             sorted(repr(index) for index in scope.catalog.unique_indexes if index.table in names),
             sorted(f"{table}: {found}" for table, found in _described(scope.facts.triggers) if table in names),
             sorted(f"{table}: {checks}" for table, checks in scope.facts.checks.items() if table in names),

@@ -130,23 +130,46 @@ USER = "INSERT INTO users (id, account_id, email, nick) VALUES "
 
 
 @pytest.mark.parametrize(
-    ("statement", "kind", "table", "constraint", "keys", "holders"),
+    ("statement", "kind", "table", "constraint", "keys", "values", "holders"),
     [
-        (USER + "(11, 2, 'n@x.org', NULL)", KEY, "public.users", "users_pkey", ("11",), ("2",)),
-        (USER + "(99, 2, 'ANN@X.ORG', NULL)", VALUE, "public.users", "users_email", ("10",), ("2",)),
-        (USER + "(99, 2, 'n@x.org', 'bob')", VALUE, "public.users", "users_nick", ("11",), ("2",)),
-        ("INSERT INTO bookings VALUES (9, 2, '[4,9)')", VALUE, "public.bookings", "bookings_room_excl", ("1",), ("2",)),
-        ("INSERT INTO accounts VALUES (3, 'acme')", VALUE, "public.accounts", "accounts_name_key", ("1",), ("3",)),
+        (USER + "(11, 2, 'n@x.org', NULL)", KEY, "public.users", "users_pkey", ("11",), ("11",), ("2",)),
+        (USER + "(99, 2, 'ANN@X.ORG', NULL)", VALUE, "public.users", "users_email", ("10",), ("ann@x.org",), ("2",)),
+        (USER + "(99, 2, 'n@x.org', 'bob')", VALUE, "public.users", "users_nick", ("11",), ("bob",), ("2",)),
+        (
+            "INSERT INTO bookings VALUES (9, 2, '[4,9)')",
+            VALUE,
+            "public.bookings",
+            "bookings_room_excl",
+            ("1",),
+            ("[1,5)",),
+            ("2",),
+        ),
+        (
+            "INSERT INTO accounts VALUES (3, 'acme')",
+            VALUE,
+            "public.accounts",
+            "accounts_name_key",
+            ("1",),
+            ("acme",),
+            ("3",),
+        ),
     ],
 )
 def test_what_another_tenant_holds(
-    shop: Shop, statement: str, kind: ConflictKind, table: str, constraint: str, keys: tuple[str], holders: tuple[str]
+    shop: Shop,
+    statement: str,
+    kind: ConflictKind,
+    table: str,
+    constraint: str,
+    keys: tuple[str],
+    values: tuple[str],
+    holders: tuple[str],
 ) -> None:
-    """A key or unique value that now belongs to another tenant: the constraint, our row and the holder are named."""
+    """A key or unique value that now belongs to another tenant: constraint, our row, its value, the holder are named."""
     shop.run(statement)
     conflict = shop.refused()
     assert (conflict.kind, conflict.table, conflict.constraint) == (kind, table, constraint)
-    assert (conflict.keys, conflict.holders) == (keys, holders)
+    assert (conflict.keys, conflict.values, conflict.holders) == (keys, values, holders)
 
 
 def test_what_is_outside_a_partial_index_is_no_conflict(shop: Shop) -> None:

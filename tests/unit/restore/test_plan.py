@@ -15,7 +15,9 @@ from outlast.core.tenant import Tenant, TenantKey
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ACME = TenantKey("48213")
 EFFECT = Effect({(ACME, "public.items", Operation.INSERT): Count(147, samples=("1", "2"))})
-CONFLICT = Conflict(ACME, "public.items", ConflictKind.KEY_TAKEN, "told", "items_pkey", 2, ("1",), ("9",), "do this")
+CONFLICT = Conflict(
+    ACME, "public.items", ConflictKind.KEY_TAKEN, "told", "items_pkey", 2, ("1",), ("9",), "do this", ("v",)
+)
 PLAN = Plan(
     "0abc",
     "restore",

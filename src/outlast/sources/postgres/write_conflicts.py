@@ -136,7 +136,7 @@ def _taken(
     catalog: Catalog,
 ) -> Iterator[Conflict]:
     """Live rows that hold what the staged rows need to be the only ones to have."""
-    rows, keys, holders = _one(connection, _holders_query(table, index, stage, facts))
+    rows, keys, values, holders = _one(connection, _holders_query(table, index, stage, facts))
     what = "their key" if index.primary else f"what {index.name} lets only one row have"
     kind = ConflictKind.KEY_TAKEN if index.primary else ConflictKind.VALUE_TAKEN
     if rows:
@@ -150,7 +150,8 @@ def _taken(
             rows,
             _keys(keys),
             owners,
-            "Change or move the rows that hold it, or restore --into another database.",
+            f"Settle it with {_policies(index)}; or change the rows that hold it, or restore --into another database.",
+            _keys(values),
         )
     if not index.exclusion:
         groups = _one(connection, _duplicates_query(table, index, stage))[0]
@@ -168,6 +169,11 @@ def _taken(
             )
 
 
+def _policies(index: UniqueIndex) -> str:
+    choices = "remap or skip" if index.primary else "suffix, null or skip"
+    return f"--on-conflict {index.constraint or index.name}=POLICY ({choices})"
+
+
 def _owners(owners: Sequence[str], tenant: TenantKey) -> str:
     named = ["other rows of this tenant" if owner == tenant else f"tenant {owner}" for owner in owners[:_HOLDERS_MAX]]
     return ", ".join(named) + (f" and {len(owners) - _HOLDERS_MAX} more" if len(owners) > _HOLDERS_MAX else "")
@@ -179,9 +185,13 @@ def _values(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
         sql.SQL("{} AS {}").format(expression, sql.Identifier(f"v{number}"))
         for number, expression in enumerate(expressions(index), start=1)
     ]
-    return sql.SQL("SELECT {}, {} AS shown FROM {} AS s WHERE {} AND {}").format(
+    texts = sql.SQL(", ").join([sql.SQL("pg_catalog.format('%s', {})").format(one) for one in expressions(index)])
+    return sql.SQL(
+        "SELECT {}, {} AS shown, pg_catalog.concat_ws(', ', {}) AS texts FROM {} AS s WHERE {} AND {}"
+    ).format(
         sql.SQL(", ").join(named),
         shown_key(table, "s"),
+        texts,
         stage.name(table.name),
         staged(table, *WRITTEN),
         predicate(index),
@@ -191,14 +201,15 @@ def _values(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
 def _holders_query(table: Table, index: UniqueIndex, stage: Stage, facts: WriteFacts) -> sql.Composed:
     return sql.SQL(
         "WITH wanted AS MATERIALIZED ({}), held AS MATERIALIZED ("
-        "SELECT wanted.shown, {} AS tenant FROM wanted CROSS JOIN LATERAL ({}) AS t {}"
-        ") SELECT count(*), {}, pg_catalog.array_agg(DISTINCT held.tenant) FROM held"
+        "SELECT wanted.shown, wanted.texts, {} AS tenant FROM wanted CROSS JOIN LATERAL ({}) AS t {}"
+        ") SELECT count(*), {}, {}, pg_catalog.array_agg(DISTINCT held.tenant) FROM held"
     ).format(
         _values(table, index, stage),
         owner_of(table),
         held(table, index, stage, facts),
         path_of(table),
         _samples(sql.SQL("held.shown")),
+        _samples(sql.SQL("held.texts")),
     )
 
 
