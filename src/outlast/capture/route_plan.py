@@ -57,6 +57,7 @@ class RoutePlan:
 
     tables: Mapping[TableName, TablePlan]
     edges: Edges
+    ignored: frozenset[TableName] = frozenset()
 
 
 def plan_routes(catalog: Catalog) -> RoutePlan:
@@ -89,7 +90,8 @@ def plan_routes(catalog: Catalog) -> RoutePlan:
     edges = tuple(
         (name, pointer.columns, pointer.to, pointer.referenced.columns) for name, pointer in sorted(pointers.items())
     )
-    return RoutePlan(tables, Edges(edges))
+    ignored = frozenset(table.name for table in catalog.tables if table.ownership.kind is OwnershipKind.IGNORED)
+    return RoutePlan(tables, Edges(edges), ignored)
 
 
 def _rooted(catalog: Catalog, table: Table) -> bool:

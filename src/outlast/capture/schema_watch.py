@@ -15,6 +15,7 @@ from outlast.capture.route_map import RouteMap
 from outlast.capture.routes import Tables
 from outlast.capture.ways import owner_columns
 from outlast.core.change import Relation
+from outlast.core.moment import Lsn
 from outlast.core.row import escape
 from outlast.core.table import TableName
 from outlast.sources.postgres import schema_trigger
@@ -28,6 +29,7 @@ _PLAIN_TYPES = frozenset(
 )
 """Types whose text does not depend on the settings of the session that added the column."""
 
+LOOKED = "looked"
 _WORDS = {
     ChangeKind.CREATED: "the table is new",
     ChangeKind.DROPPED: "the table was dropped",
@@ -50,8 +52,11 @@ _WORDS = {
 class SchemaWatch:
     """Holds how the tables looked at the stream's position. `urgent`: something was found that should be told soon."""
 
-    def __init__(self, map_: RouteMap, tables: Tables, frames: Frames) -> None:
+    def __init__(self, map_: RouteMap, tables: Tables, frames: Frames, position: Lsn) -> None:
         self.urgent = False
+        self._blind = _is_blind(tables)
+        looked = map_.note(LOOKED)
+        self._looked = Lsn.parse(str(looked["at"])) if looked else position
         self._frames = frames
         self._tables = tables
         noted = map_.note(SHAPES)
@@ -61,10 +66,11 @@ class SchemaWatch:
     def notes(self) -> dict[str, dict[str, str]]:
         """What is kept with the checkpoint, where it is not there yet."""
         shapes = self._shapes.to_bytes()
+        looked = {LOOKED: {"at": str(self._looked)}}
         if shapes == self._noted:
-            return {}
+            return looked
         self._noted = shapes
-        return {SHAPES: {"tables": shapes.decode()}}
+        return {SHAPES: {"tables": shapes.decode()}, **looked}
 
     def use(self, tables: Tables) -> None:
         """Another look was taken: what the stream still has to tell of before is told of tables that are in doubt."""
@@ -105,19 +111,29 @@ class SchemaWatch:
             for change in changes
         )
 
-    def looked(self, tables: Tables) -> list[TableName]:
-        """A look at the catalog, once a minute: all that there is where no event trigger tells. Gives what is gone."""
-        if not schema_trigger.missing(tables.facts.events) and tables.facts.server.event_triggers:
-            return []
+    def looked(self, tables: Tables, position: Lsn, noticed: Lsn) -> list[TableName]:
+        """A look at the catalog, once a minute: all that there is where no event trigger tells. Gives what is gone.
+
+        `position` is how far the stream had come before the look, `noticed` how far the server had written after it:
+        what is found happened between the `position` of the look before and there.
+        """
+        self._blind = _is_blind(tables)
+        dropped = self._compare(tables, noticed) if self._blind else []
+        self._looked = position
+        return dropped
+
+    def _compare(self, tables: Tables, noticed: Lsn) -> list[TableName]:
         known, now = self._shapes.known, tables.shapes.known
         for oid, shape in now.items():
             if oid in known and known[oid] != shape:
-                self._doubt(shape.name, "its definition changed")
+                self._doubt(shape.name, "its definition changed", noticed)
             elif oid not in known:
-                self._doubt(shape.name, _WORDS[ChangeKind.CREATED])
+                self._doubt(shape.name, _WORDS[ChangeKind.CREATED], noticed)
         dropped = [shape.name for oid, shape in known.items() if oid not in now]
         for name in dropped:
-            self._doubt(name, _WORDS[ChangeKind.DROPPED])
+            self._doubt(name, _WORDS[ChangeKind.DROPPED], noticed)
+        for name in sorted(set(tables.partial) - set(self._tables.partial)):
+            self._doubt(name, _WORDS[ChangeKind.PUBLICATION], noticed)
         self._shapes = tables.shapes
         return dropped
 
@@ -135,13 +151,19 @@ class SchemaWatch:
             return
         if change.kind is ChangeKind.PUBLICATION and change.now not in self._tables.facts.publications:
             return  # a publication of somebody else's
+        if change.kind is ChangeKind.ATTACHED and change.known and change.table is not None:
+            self._tables.leaves.attach(change.leaf, change.table)  # made empty: its rows come in the stream
+            return
         self._doubt(change.root or change.table, _WORDS[change.kind])
 
-    def _doubt(self, table: TableName | None, reason: str) -> None:
+    def _doubt(self, table: TableName | None, reason: str, noticed: Lsn | None = None) -> None:
         followed = table is None or table in self._tables.plan.tables
         if followed or reason == _WORDS[ChangeKind.CREATED]:
             self.urgent = True
-            self._frames.doubt(table, reason)
+            if self._blind:
+                self._frames.doubt_between(table, reason, self._looked, noticed or self._frames.position)
+            else:
+                self._frames.doubt(table, reason)
 
 
 def _type_of(shape: TableShape, column: int) -> str:
@@ -163,3 +185,8 @@ def _fill(missing: str | None) -> str:
     if missing is None:
         return "\\N"
     return escape(missing.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+
+def _is_blind(tables: Tables) -> bool:
+    """Whether no event trigger tells of changes: then only looking does."""
+    return bool(schema_trigger.missing(tables.facts.events)) or not tables.facts.server.event_triggers

@@ -16,7 +16,7 @@ CREATE TABLE task (id bigint PRIMARY KEY, project_id bigint NOT NULL REFERENCES 
 CREATE TABLE event (id bigint, at date, account_id bigint NOT NULL, body text, PRIMARY KEY (id, at))
   PARTITION BY RANGE (at);
 CREATE TABLE event_old PARTITION OF event FOR VALUES FROM (MINVALUE) TO ('2026-01-01');
-CREATE TABLE event_new PARTITION OF event FOR VALUES FROM ('2026-01-01') TO (MAXVALUE);
+CREATE TABLE event_new PARTITION OF event FOR VALUES FROM ('2026-01-01') TO ('2030-01-01');
 INSERT INTO plan VALUES (1, 'free');
 INSERT INTO account SELECT n, 'tenant-' || n FROM generate_series(1, 3) n;
 INSERT INTO project SELECT n, 1 + n % 3, 'project ' || n FROM generate_series(1, 6) n;
@@ -45,6 +45,9 @@ CHANGES = [
     "UPDATE task SET content = 'after the rewrite' WHERE id = 6",
     "ALTER TABLE task ADD COLUMN chance double precision DEFAULT random()",
     "UPDATE task SET done = true WHERE id = 7",
+    "CREATE TABLE event_far PARTITION OF event FOR VALUES FROM ('2030-01-01') TO (MAXVALUE)",
+    "INSERT INTO event VALUES (40, '2031-05-05', 1, 'far'); UPDATE event SET account_id = 2 WHERE id = 40",
+    "TRUNCATE event_old",
     "TRUNCATE event",
     "INSERT INTO event VALUES (50, '2026-05-05', 1, 'after')",
     "TRUNCATE project CASCADE; INSERT INTO project VALUES (70, 2, 'new')",
@@ -92,4 +95,4 @@ def _stored(vault: Vault, at: str) -> State | None:
 def test_every_moment_around_a_schema_change_is_exact_or_refused(database: str, followed: Factory) -> None:
     """Columns come and go, a table is rewritten, tables are emptied: no moment is guessed."""
     refused = follow_each(followed(database, SCHEMA), CHANGES)
-    assert len(refused) <= 4, refused
+    assert len(refused) <= 5, refused
