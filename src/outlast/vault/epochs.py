@@ -58,7 +58,7 @@ class Base:
     def has_gap(self, gap: Gap) -> bool:
         """Whether what the log missed there is in the base."""
         if self._seen is None or gap.xid is None:
-            return gap.since <= self.record.moment.low
+            return (gap.noticed or gap.since) <= self.record.moment.low
         return gap.xid in self._seen
 
     def may_lack(self, header: SegmentHeader) -> bool:
@@ -221,8 +221,9 @@ class Epochs:
         """The first thing between a base and a position that the log missed: for one tenant, or for any."""
         found = [
             gap
-            for details in self.notable(epoch, until)
-            for gap in details.gaps
+            for header in epoch.headers
+            if header.notable and min(header.start, header.recalls or header.start) <= until
+            for gap in self.details(header).gaps
             if gap.since <= until
             and not base.has_gap(gap)
             and (prefix is None or gap.prefixes is None or prefix in gap.prefixes)

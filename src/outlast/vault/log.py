@@ -147,6 +147,7 @@ class SegmentWriter:
             parts=tuple((one.commit.value, one.part, one.last) for one in transactions if one.part or not one.last),
             folded=draft.folded,
             replaces=None if last is None else last.digest,
+            recalls=min((gap.since for gap in draft.details.gaps if gap.noticed is not None), default=None),
         )
         record = encode_record(header.to_json(), NAMESPACE_LOG, self._keys.signer)
         return header.with_digest(digest(record)), b"".join([*body.parts, record, trailer(record)])

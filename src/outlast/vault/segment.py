@@ -82,6 +82,7 @@ class SegmentHeader:
     parts: tuple[tuple[int, int, bool], ...] = ()  # commit, part, last: of transactions that span segments
     folded: int | None = None  # in a merged one: the run that has the frames, in each tenant's own packs
     replaces: str | None = None  # in a merged one: the hash of the last header that it stands for
+    recalls: Lsn | None = None  # a gap in it began there, before it, and was found by looking
     digest: str = field(default="", compare=False)  # SHA-256 of the header record; not part of it
 
     @property
@@ -120,6 +121,7 @@ class SegmentHeader:
             "parts": [list(part) for part in self.parts],
             "folded": self.folded,
             "replaces": self.replaces,
+            "recalls": None if self.recalls is None else str(self.recalls),
             "details": self.details.to_json(),
             "frames": {prefix: self.frames[prefix].to_json() for prefix in sorted(self.frames)},
         }
@@ -151,6 +153,7 @@ class SegmentHeader:
             tuple((commit, part, last) for commit, part, last in data["parts"]),
             data["folded"],
             data["replaces"],
+            None if data.get("recalls") is None else Lsn.parse(data["recalls"]),
             found,
         )
 
@@ -224,7 +227,8 @@ class SchemaChange:
 class Gap:
     """Something happened at `since` that the stream does not carry: what is later is not known without a new base.
 
-    `table` None: to any table. `prefixes` None: to any tenant's rows. `xid` where one transaction did it.
+    `table` None: to any table. `prefixes` None: to any tenant's rows. `xid` where one transaction did it. `noticed`
+    where it was found by looking: it happened somewhere between `since`, the look before, and there.
     """
 
     since: Lsn
@@ -232,21 +236,24 @@ class Gap:
     table: TableName | None = None
     prefixes: tuple[str, ...] | None = None
     xid: int | None = None
+    noticed: Lsn | None = None
 
     def to_json(self) -> list[Any]:
         table = None if self.table is None else str(self.table)
         prefixes = None if self.prefixes is None else list(self.prefixes)
-        return [self.since.value, self.reason, table, prefixes, self.xid]
+        noticed = [] if self.noticed is None else [self.noticed.value]
+        return [self.since.value, self.reason, table, prefixes, self.xid, *noticed]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Self:
-        since, reason, table, prefixes, xid = data
+        since, reason, table, prefixes, xid, *noticed = data
         return cls(
             Lsn(since),
             reason,
             None if table is None else TableName.parse(table),
             None if prefixes is None else tuple(prefixes),
             xid,
+            Lsn(noticed[0]) if noticed else None,
         )
 
 

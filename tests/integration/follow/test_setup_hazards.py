@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from outlast.core.errors import Refused
@@ -138,7 +140,7 @@ def test_large_objects_stop_a_follower_before_it_begins(any_server: Server, foll
 def test_a_change_that_was_found_by_looking_leaves_no_moment_of_which_it_is_not_told(
     any_server: Server, followed: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without event triggers: from the look before on, moments are refused; after the table was read again all is exact."""
+    """Without event triggers: from the look before on, moments are refused, until the table was read again."""
     monkeypatch.setattr("outlast.capture.follow.VERIFY_S", 1.0)
     with any_server.new_database() as url:
         one = followed(url, SCHEMA)
@@ -156,6 +158,6 @@ def test_a_change_that_was_found_by_looking_leaves_no_moment_of_which_it_is_not_
             one.execute("UPDATE task SET n = 60 WHERE id = 1")
             after = truth.note()
             running.caught_up()
-        with pytest.raises(Refused, match="public.task"):
-            stored(one.vault(), str(between))
+        with suppress(Refused):  # or it was read again before this moment already: then it is exact
+            assert _tasks(one, str(between)) == _tasks_of(truth, 0)
         assert _tasks(one, str(after)) == _tasks_of(truth, 1)
