@@ -85,8 +85,8 @@ def undo_signer(invocation: Invocation) -> Signer:
     except VaultKeyError as error:
         raise Refused(
             f"cannot write to the source from this host: what `outlast undo` needs could not be kept ({error.message})",
-            hint="Put naming.key and signing.key of the host that backs up under [keys] dir here, or run it there. If they"
-            " are lost, restore with --without-undo.",
+            hint="Put naming.key and signing.key of the host that backs up under [keys] dir here, or run it there."
+            " If they are lost, restore with --without-undo.",
             code="no-undo",
         ) from error
 

@@ -165,7 +165,7 @@ def test_what_another_tenant_holds(
     values: tuple[str],
     holders: tuple[str],
 ) -> None:
-    """A key or unique value that now belongs to another tenant: constraint, our row, its value, the holder are named."""
+    """A key or unique value that now belongs to another tenant: constraint, row, value and holder are named."""
     shop.run(statement)
     conflict = shop.refused()
     assert (conflict.kind, conflict.table, conflict.constraint) == (kind, table, constraint)
