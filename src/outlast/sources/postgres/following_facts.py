@@ -173,6 +173,7 @@ class FollowingFacts:
     events: EventFacts
     slot: SlotFacts | None
     _leaves: dict[int, list[Member]] = field(init=False, repr=False)
+    _roots: dict[int, Member] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         leaves: dict[int, list[Member]] = defaultdict(list)
@@ -180,9 +181,10 @@ class FollowingFacts:
             if not member.partitioned:
                 leaves[member.root_oid].append(member)
         object.__setattr__(self, "_leaves", dict(leaves))
+        object.__setattr__(self, "_roots", {member.oid: member for member in self.members if member.is_root})
 
     def root(self, oid: int) -> Member | None:
-        return next((member for member in self.members if member.oid == oid and member.is_root), None)
+        return self._roots.get(oid)
 
     def leaves(self, root_oid: int) -> list[Member]:
         """What stores a table's rows: itself, or its partitions."""
