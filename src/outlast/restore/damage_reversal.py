@@ -16,12 +16,12 @@ from outlast.core.row import OrderKey
 from outlast.core.soft_delete import NOT_DELETED, SOFT_DELETE_COLUMNS
 from outlast.core.table import TableName
 from outlast.core.tenant import ALL
+from outlast.restore.cuts import Between, Cut, around, cuts
 from outlast.restore.damage import DamageReport, DamagingTransaction, is_transaction
-from outlast.restore.deleted import Cut, cuts
 from outlast.restore.difference import Layout, Pair, Piece, pairs, regions, rows_of
 from outlast.restore.reversal import OVERTAKEN, Reversal, ReversedTable
+from outlast.vault.overlay import Piece as StoredPiece
 from outlast.vault.reader import TenantEntry
-from outlast.vault.timeline import State
 
 _Moved = tuple[OrderKey, int, Pair]
 
@@ -32,8 +32,8 @@ def damage_reversal(found: DamageReport, entry: TenantEntry, *, whole: bool) -> 
     Raises Refused where the log cannot tell.
     """
     places = cuts(_damaging(found, entry.prefix))
-    states = [_states(found, entry, place) for place in places]
-    names = {name for before, _ in states for name in before.tables}
+    states = [around(found, entry, place) for place in places]
+    names = {name for one in states for name in one.before.tables}
     tables = {}
     rows = 0
     for name in sorted(names):
@@ -67,11 +67,6 @@ def _damaging(found: DamageReport, prefix: str) -> tuple[DamagingTransaction, ..
     return tuple(one for _, one in sorted(known.items()))
 
 
-def _states(found: DamageReport, entry: TenantEntry, place: Cut) -> tuple[State, State]:
-    timeline, epoch = found.since.timeline, found.epoch
-    return timeline.state(entry, epoch, place.before), timeline.state(entry, epoch, place.after)
-
-
 def _notes(places: Sequence[Cut]) -> tuple[str, ...]:
     return tuple(
         f"{place.transactions} damaging transactions between {place.before} and {place.after} are taken together: what"
@@ -84,27 +79,22 @@ def _notes(places: Sequence[Cut]) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class _Table:
     name: TableName
-    between: Sequence[tuple[State, State]]
+    between: Sequence[Between]
     whole: bool
 
     @property
     def differs(self) -> bool:
-        return any(self._root(before) != self._root(after) for before, after in self.between)
+        around = [one.pieces(self.name) for one in self.between]
+        return any(_digests(ours) != _digests(theirs) for ours, theirs in around)
 
     @property
     def rows(self) -> int:
         """At most so many changes, for judging how large this is."""
-        return sum(
-            sum(piece.rows for piece in before.tables[self.name].pieces)
-            for before, _ in self.between
-            if self.name in before.tables
-        )
-
-    def _root(self, state: State) -> str:
-        return state.tables[self.name].root if self.name in state.tables else ""
+        return sum(piece.rows for one in self.between for piece in one.pieces(self.name)[0])
 
     def reversed(self) -> ReversedTable:
-        shapes = {state.tables[self.name].shape for pair in self.between for state in pair if self.name in state.tables}
+        states = [state for one in self.between for state in (one.before, one.after) if state is not None]
+        shapes = {state.tables[self.name].shape for state in states if self.name in state.tables}
         if len(shapes) > 1:
             raise Refused(
                 f"cannot say what the damage did to {self.name}: its columns changed in that time",
@@ -119,9 +109,7 @@ class _Table:
     def _changes(self, layout: Layout) -> Iterator[Pair]:
         """By key, the first state before and the last one after; in between they have to meet."""
         wanted = self._wanted(layout)
-        streams = [
-            self._ranked(before, after, rank, layout, wanted) for rank, (before, after) in enumerate(self.between)
-        ]
+        streams = [self._ranked(one, rank, layout, wanted) for rank, one in enumerate(self.between)]
         merged = merge(*streams, key=lambda one: one[:2])
         if not layout.key:
             yield from (pair for _, _, pair in merged)
@@ -153,26 +141,23 @@ class _Table:
 
         return wanted
 
-    def _ranked(
-        self, before: State, after: State, rank: int, layout: Layout, wanted: Callable[[Pair], bool]
-    ) -> Iterator[_Moved]:
+    def _ranked(self, between: Between, rank: int, layout: Layout, wanted: Callable[[Pair], bool]) -> Iterator[_Moved]:
         key, order = layout.key_of, layout.order_of
-        for pair in self._pairs(before, after, layout):
+        for pair in self._pairs(between, layout):
             if wanted(pair):
                 assert pair[0] is not None
                 yield order(key(pair[0])), rank, pair
 
-    def _pairs(self, before: State, after: State, layout: Layout) -> Iterator[Pair]:
-        ours, theirs = before.tables.get(self.name), after.tables.get(self.name)
-        if ours is None:
-            return
-        mine = [Piece(piece.digest, piece.rows) for piece in ours.pieces]
-        its = [] if theirs is None else [Piece(piece.digest, piece.rows) for piece in theirs.pieces]
-        for region in regions(mine, its, keyed=bool(layout.key)):
+    def _pairs(self, between: Between, layout: Layout) -> Iterator[Pair]:
+        ours, theirs = between.pieces(self.name)
+        for region in regions(_digests(ours), _digests(theirs), keyed=bool(layout.key)):
             if region.equal:
                 continue
-            left = before.shelf.read(self.name, [ours.pieces[number] for number in region.before])
-            right = (
-                iter(()) if theirs is None else after.shelf.read(self.name, [theirs.pieces[n] for n in region.after])
-            )
+            left = between.before.shelf.read(self.name, [ours[number] for number in region.before])
+            kept = [theirs[number] for number in region.after]
+            right = between.after.shelf.read(self.name, kept) if between.after is not None and kept else iter(())
             yield from pairs(rows_of(left), rows_of(right), layout)
+
+
+def _digests(pieces: Sequence[StoredPiece]) -> list[Piece]:
+    return [Piece(piece.digest, piece.rows) for piece in pieces]
