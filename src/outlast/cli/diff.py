@@ -54,6 +54,8 @@ def diff(
         entry = find_entry(vault, source, before.tenant.key, second)
         effect = compare_states(before, past_at(vault, source, entry, second))
         until = str(second)
+    for note in before.notes:
+        invocation.output.note(f"Note: {note}.")
     who = before.tenant
 
     def text(console: Console) -> None:

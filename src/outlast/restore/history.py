@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from outlast.core.errors import Refused, UsageError
-from outlast.core.moment import Lsn
 from outlast.core.table import TableName
 from outlast.core.tenant import RESERVED, Tenant
 from outlast.restore.difference import Layout, Piece
 from outlast.restore.moments import At as At
 from outlast.restore.moments import resolve as resolve
-from outlast.vault.epochs import Epoch
 from outlast.vault.manifest import TableManifest
 from outlast.vault.reader import TenantEntry, Vault
 from outlast.vault.timeline import State
@@ -127,38 +125,38 @@ def find_entries(vault: Vault, source: str, names: Sequence[str], at: At) -> lis
     """The same for many names, in their order. Raises NotFoundError that names all that are unknown."""
     if at.position is None or at.epoch is None:
         return vault.find_tenants(source, names, at.run.run)
-    logged = _logged(at, at.epoch, at.position)
-    found = {name: prefixes[0] for name in names if (prefixes := _named(logged, name)) and _one(prefixes, name)}
-    known = (
-        vault.find_tenants(source, rest, at.run.run) if (rest := [name for name in names if name not in found]) else []
-    )
-    entries = dict(zip(rest, known, strict=True))
+    logged = _Logged(at.timeline.tenants(at.epoch, at.position))
+    found = {name: prefix for name in names if (prefix := logged.find(name)) is not None}
+    rest = [name for name in names if name not in found]
+    entries = dict(zip(rest, vault.find_tenants(source, rest, at.run.run) if rest else (), strict=True))
     base = at.timeline.epochs.base_of
     for name, prefix in found.items():
         entries[name] = at.timeline.entry(prefix, at.epoch, base(at.epoch, prefix, at.position), at.position)
     return [entries[name] for name in names]
 
 
-def _logged(at: At, epoch: Epoch, position: Lsn) -> Mapping[str, Tenant]:
-    return at.timeline.tenants(epoch, position)
+class _Logged:
+    """Tenants that the log names, by key and by label."""
 
+    def __init__(self, tenants: Mapping[str, Tenant]) -> None:
+        self._by_key = {str(tenant.key): prefix for prefix, tenant in tenants.items()}
+        self._by_label: dict[str, list[str]] = {}
+        for prefix, tenant in tenants.items():
+            if tenant.label is not None:
+                self._by_label.setdefault(tenant.label, []).append(prefix)
 
-def _named(logged: Mapping[str, Tenant], name: str) -> list[str]:
-    by_key = [prefix for prefix, tenant in logged.items() if tenant.key == name]
-    return by_key or [prefix for prefix, tenant in logged.items() if tenant.label == name]
-
-
-def _one(prefixes: Sequence[str], name: str) -> bool:
-    if len(prefixes) > 1:
-        raise UsageError(f"{len(prefixes)} tenants have the label {name!r}", hint="Use the key: outlast tenants")
-    return True
+    def find(self, name: str) -> str | None:
+        labelled = self._by_label.get(name, [])
+        if name not in self._by_key and len(labelled) > 1:
+            raise UsageError(f"{len(labelled)} tenants have the label {name!r}", hint="Use the key: outlast tenants")
+        return self._by_key.get(name) or next(iter(labelled), None)
 
 
 def all_entries(vault: Vault, source: str, at: At) -> list[TenantEntry]:
     """Every tenant at a moment, the reserved ones apart."""
     entries = {entry.prefix: entry for entry in vault.tenants(source, at.run.run)}
     if at.position is not None and at.epoch is not None:
-        for prefix, tenant in _logged(at, at.epoch, at.position).items():
+        for prefix, tenant in at.timeline.tenants(at.epoch, at.position).items():
             if prefix not in entries and tenant.key not in RESERVED:
                 base = at.timeline.epochs.base_of(at.epoch, prefix, at.position)
                 entries[prefix] = at.timeline.entry(prefix, at.epoch, base, at.position)

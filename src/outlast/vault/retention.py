@@ -16,14 +16,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from outlast.core.errors import NotFoundError, Refused
+from outlast.core.errors import BugError, NotFoundError, Refused
 from outlast.core.tenant import SCHEMA, SHARED
 from outlast.vault.keys import key_path
 from outlast.vault.marks import Ledger, Mark, MarkKind, load_ledger, write_marks
 from outlast.vault.reader import TenantEntry, Vault
+from outlast.vault.replay import Spooling
 from outlast.vault.run import runs
 from outlast.vault.signature import Signer
 from outlast.vault.sweeping import Sweep, find_sweep
+from outlast.vault.timeline import Timeline
 
 GRACE_MIN = timedelta(days=1)
 """A grace period is never shorter: it is what stands between a mistake and its consequence."""
@@ -206,6 +208,7 @@ def plan_erase(vault: Vault, source: str, entry: TenantEntry, *, now: datetime, 
             hint=f"Run this again then. To take it back: outlast erase --release {mark.number}",
             code="grace",
         )
+    _refuse_unfolded(vault, source, entry)
     folder = f"{source}/{entry.prefix}/keys/"
     keys = {item.path: item.size_bytes for item in vault.store.list(folder)}
     # The key named by the runs is destroyed even if its object is gone: the mark is what makes it refused from now on.
@@ -217,6 +220,21 @@ def plan_erase(vault: Vault, source: str, entry: TenantEntry, *, now: datetime, 
         "should the tenant still be in the database, the next backup takes it in again, under a new key",
     ]
     return _plan(RetentionKind.ERASE, ledger, now, (destroy,), lines, paths, sum(keys.values()))
+
+
+def _refuse_unfolded(vault: Vault, source: str, entry: TenantEntry) -> None:
+    """Rows that this tenant gave to another lie in its own log, until a fold writes them into the other's."""
+    timeline = Timeline(vault, source, _no_spool)
+    if timeline.gave_away(entry):
+        raise Refused(
+            f"rows went from tenant {entry.tenant} to another, and only its own key opens the log that has them",
+            hint="Fold the log first, then erase: outlast fold",
+            code="unfolded",
+        )
+
+
+def _no_spool() -> Spooling:
+    raise BugError("no state is computed here")
 
 
 def plan_unfinished_erasures(vault: Vault, source: str, *, now: datetime) -> RetentionPlan:

@@ -197,7 +197,7 @@ def _source(
     named = _Named()
     lineage = trace(_noted(_runs(vault, source, ledger, findings, digests, names), named))
     findings += _newest(source, digests, anchor)
-    end = _log(vault, source, ledger, named, anchor, findings, progress) if only is None else None
+    end = _log(vault, source, ledger, named, anchor, findings, progress, only)
     findings += check_marks(ledger, named.marks)
     if digests:
         newest[source.name] = Anchor(max(digests), digests[max(digests)])
@@ -236,12 +236,13 @@ def _log(
     anchor: Anchor | None,
     findings: list[Finding],
     progress: Progress,
+    only: str | None,
 ) -> SegmentHeader | None:
     """Scrub the source's log, if it has one or should have. Returns its newest header."""
     known = LogAnchor(anchor.segment, anchor.segment_digest) if anchor is not None and anchor.segment else None
     if not (source.log or known or named.folds):
         return None
-    found, headers = scrub_log(vault, source.name, ledger, named.folds, known, progress)
+    found, headers = scrub_log(vault, source.name, ledger, named.folds, known, progress, only)
     findings += found
     for header in headers:
         named.note_mark(header.mark, f"log segment {header.path}")

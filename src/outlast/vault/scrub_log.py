@@ -37,12 +37,14 @@ def scrub_log(
     folds: Mapping[int, RunRecord],
     anchor: LogAnchor | None,
     progress: Callable[[int], None],
+    only: str | None = None,
 ) -> tuple[list[Finding], Sequence[SegmentHeader]]:
     """Everything that is wrong with a source's log, and the headers that can be trusted, ascending.
 
-    `folds` are the runs that were folded from it, by number.
+    `folds` are the runs that were folded from it, by number. With `only`, a folder, other tenants' frames are passed
+    over.
     """
-    scrub = _Scrub(vault, source, ledger, folds, anchor, progress)
+    scrub = _Scrub(vault, source, ledger, folds, anchor, progress, only)
     findings = list(scrub.run())
     return findings, sorted(scrub.headers.values(), key=lambda header: header.segment)
 
@@ -56,7 +58,9 @@ class _Scrub:
         folds: Mapping[int, RunRecord],
         anchor: LogAnchor | None,
         progress: Callable[[int], None],
+        only: str | None,
     ) -> None:
+        self._only = only
         self._vault = vault
         self._source = source
         self._ledger = ledger
@@ -89,6 +93,8 @@ class _Scrub:
         finally:
             self._progress(item.size_bytes)
         for part in (*header.frames.values(), header.details):
+            if self._only is not None and part.prefix not in (self._only, ""):
+                continue
             try:
                 self._part(header, part, data[part.offset : part.offset + part.length])
             except OutlastError as error:

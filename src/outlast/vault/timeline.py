@@ -50,16 +50,22 @@ class Timeline:
         self.source = source
         self.epochs = Epochs(vault, source)
         self._make_spool = make_spool
+        self.passes_erased = False
+        """Whether entries that were sealed to a key which was destroyed since are passed over, and no error."""
+        self._tenants: dict[tuple[int, Lsn], dict[str, Tenant]] = {}
 
     # Tenants
 
-    def tenants(self, epoch: Epoch, until: Lsn) -> dict[str, Tenant]:
+    def tenants(self, epoch: Epoch, until: Lsn) -> Mapping[str, Tenant]:
         """Tenants that the log names, by folder: those that came since the base."""
-        return {
-            prefix: Tenant(TenantKey(key), label)
-            for details in self.epochs.notable(epoch, until)
-            for prefix, key, label in details.tenants
-        }
+        place = (epoch.number, until)
+        if place not in self._tenants:
+            self._tenants[place] = {
+                prefix: Tenant(TenantKey(key), label)
+                for details in self.epochs.notable(epoch, until)
+                for prefix, key, label in details.tenants
+            }
+        return self._tenants[place]
 
     def recipient(self, epoch: Epoch, prefix: str, until: Lsn) -> str | None:
         """The public half of the key that a tenant's newest entries are sealed to."""
@@ -151,6 +157,16 @@ class Timeline:
 
     # Entries
 
+    def gave_away(self, entry: TenantEntry) -> bool:
+        """Whether rows left this tenant in segments that nobody folded: their receivers still need its log."""
+        epoch = self.epochs.newest
+        return epoch is not None and any(
+            isinstance(one, Move) and one.operation == OP_MOVE_OUT
+            for header in epoch.headers
+            if entry.prefix in header.frames
+            for one in self.entries_of(entry, epoch, header)
+        )
+
     def entries(self, entry: TenantEntry, epoch: Epoch, base: Base, until: Lsn) -> Iterator[Entry]:
         """The entries of the transactions that a base lacks and that end at or before a position, in order."""
         for header in epoch.headers:
@@ -175,7 +191,7 @@ class Timeline:
             yield from self._boxed(entry, header)
             return
         frame = header.frames.get(entry.prefix)
-        if frame is not None:
+        if frame is not None and not (self.passes_erased and frame.recipient in self.vault.ledger(self.source).erased):
             sealed_to = TenantEntry(entry.tenant, entry.prefix, frame.recipient, entry.head)
             key = self.vault.key(self.source, sealed_to)
             data = self.epochs.reader.frame(header, entry.prefix, key)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from outlast.core.errors import NotFoundError, OutlastError
+from outlast.core.errors import NotFoundError, OutlastError, Refused
 from outlast.restore.history import find_entry, past_at, resolve
 from outlast.state.local import LocalState
-from outlast.vault.retention import execute, plan_forget, plan_hold, plan_prune
+from outlast.vault.retention import execute, plan_erase, plan_forget, plan_hold, plan_prune
 from outlast.vault.run import run_path
 from outlast.vault.scrub import Anchor, Finding, scrub
 from outlast.vault.segment import segment_path
@@ -209,6 +209,53 @@ def test_a_tenant_that_only_the_log_knows_keeps_its_key(tmp_path: Path) -> None:
     assert plan.is_empty, plan.deletes
     _check(world, done)
     _check(world, last)
+
+
+def test_an_erasure_waits_for_the_fold_of_what_was_given_away(world: LogWorld, state: LocalState) -> None:
+    """A row that went to another tenant lies in the giver's log, until a fold writes it into the receiver's."""
+    vault = world.vault.vault()
+    entry = vault.find_tenant(SOURCE, "1")
+    mark = plan_erase(vault, SOURCE, entry, now=datetime.now(UTC), grace=GRACE)
+    execute(vault, mark, world.vault.keys.signer)
+    with pytest.raises(Refused, match="rows went from tenant 1") as caught:
+        plan_erase(world.vault.vault(), SOURCE, entry, now=_later(8), grace=GRACE)
+    assert caught.value.code == "unfolded"
+    world.fold(state)
+    vault = world.vault.vault()
+    execute(vault, plan_erase(vault, SOURCE, entry, now=_later(8), grace=GRACE), world.vault.keys.signer)
+    vault, last = world.vault.vault(), world.committed[-1]
+    at = resolve(vault, SOURCE, f"0/{last.end:X}")
+    past = past_at(vault, SOURCE, find_entry(vault, SOURCE, "3", at), at)
+    assert b"".join(past.read(past.tables[ITEMS])) == b"1\tchanged\n"
+    with pytest.raises(NotFoundError):
+        past_at(vault, SOURCE, find_entry(vault, SOURCE, "1", at), at)
+    assert not _damage(world)
+
+
+def test_an_erased_tenant_that_came_back_stops_no_fold(world: LogWorld, state: LocalState) -> None:
+    """Frames under its destroyed key are passed over; the next backup takes it in under a new one."""
+    world.fold(state)
+    world.insert("2", ITEMS, 20, "before the erasure")
+    world.commit()
+    world.flush()
+    vault = world.vault.vault()
+    entry = vault.find_tenant(SOURCE, "2")
+    execute(vault, plan_erase(vault, SOURCE, entry, now=datetime.now(UTC), grace=GRACE), world.vault.keys.signer)
+    vault = world.vault.vault()
+    execute(vault, plan_erase(vault, SOURCE, entry, now=_later(8), grace=GRACE), world.vault.keys.signer)
+    world.insert("1", ITEMS, 21, "others go on")
+    world.commit()
+    world.flush()
+    assert world.fold(state).run is not None
+    world.vault.manifests.pop("2", None)
+    world.recipients.clear()
+    world.sweep()
+    world.insert("2", ITEMS, 22, "after it")
+    last = world.commit()
+    world.flush()
+    assert world.fold(state).run is not None
+    _check(world, last)
+    assert not _damage(world)
 
 
 class _Recording:
