@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -21,8 +22,21 @@ from outlast.sources.postgres.slot import slot_health
 from outlast.sources.postgres.stream import ChangeStream
 from outlast.sources.postgres.walsender import Identity, SlotLostError
 from tests.integration.postgres.conftest import run
-from tests.servers import DURABLE, Server, embedded_binaries, running
+from tests.servers import DEBIAN_BINARIES, DURABLE, Server, embedded_binaries, running
 from tests.streams import START, Follower, followed, make_slot, publish, remove_slot, table
+
+own_server = pytest.mark.parametrize(
+    "binaries",
+    [
+        pytest.param(embedded_binaries(), id="18"),
+        pytest.param(DEBIAN_BINARIES, id="15", marks=pytest.mark.system),
+    ],
+)
+"""For tests that stop or starve a server of their own."""
+
+
+def _account(binaries: Path) -> str:
+    return "postgres" if binaries == DEBIAN_BINARIES else "nobody"
 
 
 def test_a_stream_goes_on_where_it_was_confirmed(any_database: str) -> None:
@@ -217,9 +231,12 @@ def test_a_slot_older_than_its_publication_is_told(any_database: str) -> None:
     remove_slot(any_database, slot)
 
 
-def test_a_slot_that_the_server_gave_up_is_lost(server: Server) -> None:
+@own_server
+def test_a_slot_that_the_server_gave_up_is_lost(binaries: Path) -> None:
     """max_slot_wal_keep_size: the session is ended, and the next one says why."""
-    with running(embedded_binaries(), settings={"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB"}) as small:
+    with running(
+        binaries, account=_account(binaries), settings={"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB"}
+    ) as small:
         url = small.url()
         run(url, "CREATE TABLE t (id int PRIMARY KEY)")
         publication, slot = publish(url, "t"), make_slot(url)
@@ -236,9 +253,10 @@ def test_a_slot_that_the_server_gave_up_is_lost(server: Server) -> None:
         assert "max_slot_wal_keep_size" in failure.message
 
 
-def test_a_server_that_shuts_down_sends_everything_first() -> None:
+@own_server
+def test_a_server_that_shuts_down_sends_everything_first(binaries: Path) -> None:
     """And ends as soon as we have confirmed it; then it is a cut like any other, after which the stream goes on."""
-    with running(embedded_binaries(), settings=DURABLE) as server:
+    with running(binaries, account=_account(binaries), settings=DURABLE) as server:
         url = server.url()
         run(url, "CREATE TABLE t (id int PRIMARY KEY)")
         publication, slot = publish(url, "t"), make_slot(url)
@@ -255,9 +273,10 @@ def test_a_server_that_shuts_down_sends_everything_first() -> None:
             assert [len(one.changes) for one in follower.catch_up()] == [1]
 
 
-def test_a_server_killed_again_and_again_loses_nothing_that_was_confirmed() -> None:
+@own_server
+def test_a_server_killed_again_and_again_loses_nothing_that_was_confirmed(binaries: Path) -> None:
     """Crashes while transactions run: after each, the stream goes on at our position, and the table is the replica."""
-    with running(embedded_binaries(), settings=DURABLE) as server:
+    with running(binaries, account=_account(binaries), settings=DURABLE) as server:
         url = server.url()
         run(url, "CREATE TABLE t (id bigserial PRIMARY KEY, x text)")
         publication, slot = publish(url, "t"), make_slot(url)
@@ -318,6 +337,28 @@ def _set_next_xid(server: Server, *, epoch: int, xid: int) -> None:
         user=owner.st_uid, group=owner.st_gid, extra_groups=[], check=True, capture_output=True, cwd=server.folder,
     )  # fmt: skip
     server.start_again()
+
+
+@own_server
+def test_another_timeline_is_another_history(binaries: Path) -> None:
+    """A standby is not followed; once it was promoted, the slot may be there, but what it brings may not follow on."""
+    with running(binaries, account=_account(binaries), settings=DURABLE) as server:
+        url = server.url()
+        run(url, "CREATE TABLE t (id int PRIMARY KEY)")
+        publication, slot = publish(url, "t"), make_slot(url)
+        with ChangeStream(Target(url), slot, [publication], START) as changes:
+            before = changes.identity
+        server.stop(signal.SIGINT)
+        (server.data / "standby.signal").touch()
+        owner = server.data.stat()
+        os.chown(server.data / "standby.signal", owner.st_uid, owner.st_gid)
+        server.start_again()
+        assert _failure(url, slot, publication, identity=before).code == "in-recovery"
+        run(url, "SELECT pg_promote()")
+        failure = _failure(url, slot, publication, identity=before)
+        assert isinstance(failure, Refused)
+        assert failure.code == "other-history"
+        assert "timeline 2" in failure.message
 
 
 def _write_until_cut(url: str) -> None:

@@ -160,7 +160,7 @@ def create_slot(target: Target, name: str, *, timeout_s: float = CREATE_TIMEOUT_
     """
     with closing(open_walsender(target, role="follow")) as connection:
         try:
-            identity, _ = identify(connection)
+            identity, _ = identify(connection, str(target))
             row = _create(target, connection, name, timeout_s)
         except psycopg.errors.DuplicateObject as error:
             raise Refused(

@@ -121,7 +121,7 @@ class ChangeStream:
         self, start: Lsn, expected: Identity | None, publications: Sequence[str], work_mem_kb: int
     ) -> tuple[Identity, int]:
         connection = self._connection
-        identity, _ = identify(connection)
+        identity, _ = identify(connection, self._where)
         _check_history(identity, expected, self._where)
         health = slot_health_from(connection, self.slot)
         deadline = time.monotonic() + RELEASE_TIMEOUT_S

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import pq
 
-from outlast.core.errors import SourceError
+from outlast.core.errors import SourceError, TransientError
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.session import (
     Session,
@@ -84,8 +84,18 @@ def rows_of(result: pq.abc.PGresult) -> list[Row]:
     return [tuple(value(row, column) for column in range(result.nfields)) for row in range(result.ntuples)]
 
 
-def identify(connection: Session) -> tuple[Identity, Lsn]:
-    """The cluster and timeline behind a replication session, and how far its log is on disk."""
+def identify(connection: Session, where: str) -> tuple[Identity, Lsn]:
+    """The cluster and timeline behind a replication session, and how far its log is on disk.
+
+    Raises TransientError on a server that is in recovery: which timeline it will write is not settled, and a stream
+    from a standby (16 and later) would go on over its promotion as if nothing had happened.
+    """
+    if ask(connection, "SELECT pg_catalog.pg_is_in_recovery()") != [("f",)]:
+        raise TransientError(
+            f"cannot follow {where}: the server is in recovery",
+            hint="Follow the primary and not a standby. If this is to be the primary, it has not taken over yet.",
+            code="in-recovery",
+        )
     ((system, timeline, position, _),) = ask(connection, "IDENTIFY_SYSTEM")
     return Identity(str(system), int(str(timeline))), Lsn.parse(str(position))
 
