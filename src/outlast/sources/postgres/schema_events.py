@@ -5,8 +5,8 @@ Owns the shape of a table (its columns by number, so that a renamed column is to
 the JSON of the messages, whose other half is sql/schema_*.sql. Where there are no event triggers, `catalog_changes`
 finds the same events by comparing catalogs: their place among the changes is then not known (`exact` is False).
 
-A message can be written by anybody who may connect, so one is never believed to be well formed, and nothing worse than
-a new baseline may follow from it.
+A message can be written by anybody who may connect, so one is never believed to be well formed (what a well-formed
+forgery could do is in docs/THREATS.md).
 """
 
 from __future__ import annotations
