@@ -44,6 +44,11 @@ def apply(
     if shown.kind not in ("restore", "undo"):
         raise Refused(f"cannot apply plan {shown.id}: it is a plan to {shown.kind}")
     keys = [tenant.tenant.key for tenant in shown.tenants]
+    if not keys:
+        raise Refused(
+            f"cannot apply plan {shown.id}: it was carried out as it was made, and was cut short",
+            hint=f"Run the same restore again, and it goes on; or take back what was done: outlast undo {shown.id}",
+        )
     entries = entries_of(invocation, shown, keys)
 
     return carry_out(invocation, shown, entries, Way(parallel, job, events), executed=True, shown=shown)

@@ -64,6 +64,8 @@ def _row(plan: Plan) -> tuple[str, ...]:
 
 
 def _state(plan: Plan) -> str:
+    if not plan.executed and not plan.tenants:
+        return "interrupted"  # planned and carried out in one go, and cut short: what it reached can be undone
     if not plan.executed:
         return "conflicts" if plan.conflicts else "planned"
     failed = plan.count(TenantState.REFUSED) + plan.count(TenantState.FAILED)

@@ -107,3 +107,19 @@ def test_nothing_in_the_clear(shop: tuple[Outlast, psycopg.Connection]) -> None:
     (kept,) = undo_objects(project)
     data = kept.read_bytes()
     assert not any(word in data for word in (b"acme", b"x.org", b"public.users"))
+
+
+def test_a_plan_that_was_cut_short(shop: tuple[Outlast, psycopg.Connection]) -> None:
+    """Killed after COMMIT and before it was noted: the vault knows what to take back."""
+    project, connection = shop
+    started = project.start("restore", "acme", "--execute")
+    while users(connection) == NOW and started.poll() is None:
+        continue
+    started.kill()
+    started.communicate()
+    assert users(connection) == [(10, "x"), (11, "bob"), (12, None), (50, None)]
+    (plan,) = project.done("--json", "plans").json["plans"]
+    if plan["state"] == "interrupted":
+        assert project("apply", plan["plan"]).exit_code == 3
+    project.done("undo", plan["plan"], "--execute")
+    assert users(connection) == NOW
