@@ -383,6 +383,12 @@ keep_days = 30   # `outlast prune` keeps every run younger than this
 [status]
 max_age = "26h"  # `outlast status` ends with 4 where a tenant's newest restorable moment is older
 
+# While `outlast follow` runs: whose deletion is ordinary, and who is shut out when customers vanish. Who is told
+# stands in the environment's OUTLAST_NOTIFY. Prove it: outlast tripwire test
+# [tripwire]
+# tombstone = "account_closures"  # a row there declares that its tenant is being closed
+# halt_roles = ["maintenance"]    # what scripts log in as; never the application's own role
+
 [hooks]
 # after_restore = "/usr/local/bin/reindex"  # gets the restored tenants' keys on its standard input, one a line
 """
