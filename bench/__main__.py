@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import backup, follow, memory, restore, scale
+from bench import backup, follow, following, memory, restore, scale
 from bench.database import Size, build
 from bench.figures import Figure
 from outlast.sources.postgres.server import EmbeddedServer, embedded
@@ -53,6 +53,7 @@ def main() -> None:
         figures += backup.measure(server, url, folder)
         figures += restore.measure(url, folder)
         figures += follow.measure(server, folder, share)
+        figures += following.measure(server, folder, share)
     with measured_database(Size(50, 500, 5_000, 5_000), int(4_000_000 * share)) as (_, url, folder):
         figures += memory.measure(url, folder)
     figures += measured_crowd(share)
