@@ -168,10 +168,14 @@ def _tenants(number: int) -> str:
     return "1 tenant" if number == 1 else f"{number:,} tenants"
 
 
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"
+
+
 def _who(incident: Incident) -> str:
     parts = []
     if incident.lost:
-        parts += [_named(incident, incident.lost), f"{incident.rows:,} rows of {_tenants(incident.tenants)} so far"]
+        parts += [_named(incident, incident.lost), f"{_rows(incident.rows)} of {_tenants(incident.tenants)} so far"]
     if incident.spared:
         parts += [f"rolled back, so nothing is lost of: {_named(incident, incident.spared)}"]
     return "; ".join(parts) or "every tenant that had rows there; how many is not known"
@@ -179,7 +183,7 @@ def _who(incident: Incident) -> str:
 
 def _named(incident: Incident, rows: Mapping[TenantKey, int]) -> str:
     largest = sorted(rows.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{Tenant(key, incident.labels.get(key))} {number:,} rows" for key, number in largest[:TENANTS_TOLD_MAX]]
+    named = [f"{Tenant(key, incident.labels.get(key))} {_rows(number)}" for key, number in largest[:TENANTS_TOLD_MAX]]
     return ", ".join(named) + (f" and {len(rows) - len(named):,} more" if len(rows) > len(named) else "")
 
 
@@ -203,7 +207,7 @@ def _transaction(deed: Deed, session: SessionSeen | None, outcomes: Mapping[int,
     state = "ended before its COMMIT: nothing of it is lost" if state == "aborted" else state
     who = f", {session}" if session else ""
     number = f"{deed.xid}" if deed.xid else "of an unknown number"
-    return f"{number} ({state}; {deed.rows:,} rows{who})"
+    return f"{number} ({state}; {_rows(deed.rows)}{who})"
 
 
 def _halt(halting: Halting) -> str:

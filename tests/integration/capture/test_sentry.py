@@ -79,7 +79,7 @@ def test_one_message_says_everything(receiver: Receiver) -> None:
         sentry.observe(facts("4", xid=10))
     assert title == "Outlast: 3 tenants of main are losing data"
     assert "What: 3 tenants' root rows were deleted (rule tenant_roots = 2)." in text
-    assert "Who: label-1 (1) 1 rows, label-2 (2) 1 rows, label-3 (3) 1 rows; 3 rows of 3 tenants so far." in text
+    assert "Who: label-1 (1) 1 row, label-2 (2) 1 row, label-3 (3) 1 row; 3 rows of 3 tenants so far." in text
     assert "Since: 20" in text
     assert "Transactions: 8 (committed 20" in text
     assert "Halt: nobody was halted: no role is named under halt_roles" in text
