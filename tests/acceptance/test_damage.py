@@ -52,29 +52,35 @@ def test_one_command_from_damage_to_what_was_there(followed: psycopg.Connection,
         assert row is not None
         followed.execute("DELETE FROM accounts WHERE id <= 2")
     followed.execute("DELETE FROM accounts WHERE id BETWEEN 3 AND 8")
+    followed.execute("INSERT INTO accounts VALUES (99, 'new since')")
+    followed.execute("DELETE FROM accounts WHERE id = 99")
+    expected.insert(12, ("accounts", 99, "new since"))
     followed.execute("UPDATE users SET name = 'meanwhile' WHERE id = 121")
     outlast.done("follow", "--until-current")
     found = outlast("--json", "damage", "--since", f"before:{row[0]}")
     assert found.exit_code == 4
-    assert [one["label"] for one in found.json["tenants"]] == [f"tenant-{number}" for number in range(1, 9)]
+    assert [one["label"] for one in found.json["tenants"]] == [
+        *(f"tenant-{number}" for number in range(1, 9)),
+        None,  # gone before anybody could ask for its label
+    ]
     assert found.json["tenants"][0]["effect"] == {
         "public.accounts": {"hard-delete": 1},
         "public.users": {"hard-delete": 4},
         "public.notes": {"hard-delete": 13},
     }
-    first, second = found.json["transactions"]
+    first, second, _ = found.json["transactions"]
     assert (first["xid"], first["tenants"], second["tenants"]) == (int(row[0]), 2, 6)
-    assert "8 tenants lost 144 rows" in found.json["error"]["message"]
+    assert "9 tenants lost 145 rows" in found.json["error"]["message"]
     shown = outlast("damage", "--since", f"before:{row[0]}", "--tenant", "tenant-3")
     assert "32, 33, 34, 31" in shown.stdout
     plan = outlast.done("--json", "restore", "--damage-since", f"before:{row[0]}").json
     assert plan["effect"] == {
-        "public.accounts": {"insert": 8},
+        "public.accounts": {"insert": 9},
         "public.users": {"insert": 32},
         "public.notes": {"insert": 104},
     }
     done = outlast.done("--json", "apply", plan["plan"]).json
-    assert [tenant["state"] for tenant in done["tenants"]] == ["done"] * 8
+    assert [tenant["state"] for tenant in done["tenants"]] == ["done"] * 9
     back = [row if row[:2] != ("users", 121) else (*row[:3], "user") for row in rows(followed)]
     assert back == expected
     again = outlast.done("--json", "restore", "--damage-since", f"before:{row[0]}").json

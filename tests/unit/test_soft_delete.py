@@ -13,7 +13,7 @@ from outlast.core.table import TableName
 RELATION = Relation(1, TableName("public", "users"), (("id", "bigint"), ("deleted_at", "date")), "f", (0,))
 
 
-def tuple_of(*fields: bytes | None | str) -> bytes:
+def tuple_of(*fields: bytes | str | None) -> bytes:
     """TupleData as pgoutput sends it; a str stands for an unchanged value."""
     parts = [struct.pack(">H", len(fields))]
     for field in fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from outlast.cli.opening import Invocation
@@ -68,7 +69,8 @@ def damaged_entries(
     from outlast.restore.history import all_entries, find_entries
 
     if names:
-        return list({one.prefix: one for one in find_entries(invocation.vault, source, names, found.since)}.values())
+        end = replace(found.since, position=found.end, epoch=found.epoch)  # some tenants came within the time
+        return list({one.prefix: one for one in find_entries(invocation.vault, source, names, end)}.values())
     timeline = found.since.timeline
     entries: dict[str, TenantEntry] = {}
     for one in found.tenants:

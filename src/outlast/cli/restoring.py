@@ -92,10 +92,11 @@ def undo_signer(invocation: Invocation) -> Signer:
 
 
 def entries_of(invocation: Invocation, plan: Plan, names: Sequence[str]) -> list[TenantEntry]:
-    """Tenants by key or label as of the plan's moment."""
+    """Tenants by key or label as of the plan's moment; of a damage, as of its end: some came within it."""
     from outlast.restore.history import find_entries, resolve
 
-    return find_entries(invocation.vault, plan.source, names, resolve(invocation.vault, plan.source, moment_text(plan)))
+    at = resolve(invocation.vault, plan.source, plan.recipe.damage_until or moment_text(plan))
+    return find_entries(invocation.vault, plan.source, names, at)
 
 
 def subjects_of(invocation: Invocation, plan: Plan, entries: Sequence[TenantEntry]) -> list[Subject]:
