@@ -70,9 +70,9 @@ class TenantPlan:
 
         What else the tenant's own users wrote meanwhile does not matter: no row that the plan touches is among it.
         """
-        return (self.changes, self.effect.to_record(), self.conflicts, self.resolutions) == (
+        return (self.changes, self.effect.to_json(), self.conflicts, self.resolutions) == (
             other.changes,
-            other.effect.to_record(),
+            other.effect.to_json(),
             other.conflicts,
             other.resolutions,
         )

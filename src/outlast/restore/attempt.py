@@ -139,10 +139,14 @@ class Attempt:
 
     def _explained(self, error: Exception | None) -> TenantPlan:
         """Why the server refused: the plan with its conflicts, or another transaction that came in between."""
-        self.written = None
+        written, self.written = self.written, None
         plan = self.plan()
         if plan.conflicts:
             return plan
+        if self.shown is not None and not plan.agrees_with(self.shown):
+            raise stale(self.sessions.reader(), self.scope, plan, self.shown)
+        if written is not None and plan.changes != written[1].changes:
+            raise TransientError(f"rows of tenant {plan.tenant} changed while it was being restored")
         found = _found(plan, error, self.scope)
         if found is not None:
             return refused(plan, [found])

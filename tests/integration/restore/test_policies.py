@@ -142,3 +142,18 @@ def test_shared_parents(shop: Shop) -> None:
     assert outcome.effect.to_json()["public.plans"] == {"insert": 1}
     plans = shop.connection.execute("SELECT id, name FROM plans ORDER BY id").fetchall()
     assert plans == [(1, "free"), (7, "gold"), (8, "new")]
+
+
+def test_a_conflict_that_came_after_the_plan(shop: Shop) -> None:
+    """A policy settles what the plan showed, and nothing that came later: that is stale."""
+    recipe = Recipe(on_conflict={"*": Policy.SUFFIX})
+    with restorer(shop.url, SETTINGS, recipe=recipe) as job:
+        tenants = job.plan(subjects(shop.pasts))
+        plan = Plan("p", "restore", "main", recipe, 1, "now", datetime.now(UTC), tenants, shape=job.shape())
+    assert (tenants[0].state, tenants[0].resolutions) == (TenantState.PLANNED, ())
+    shop.run(USER + "(99, 2, 'ANN@X.ORG', NULL)")
+    with restorer(shop.url, SETTINGS, recipe=recipe) as job:
+        (outcome,) = job.apply(plan, subjects(shop.pasts))
+    assert outcome.state is TenantState.REFUSED
+    assert job.errors[0].code == "stale"
+    assert shop.connection.execute("SELECT count(*) FROM users WHERE account_id = 1").fetchone() == (0,)
