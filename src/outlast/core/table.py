@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -111,10 +111,10 @@ class Table:
     partitioned: bool = False
     signature: str = ""  # changes whenever the same row version could read differently (see catalog.py)
     size_bytes: int = 0  # on disk, partitions included: an estimate, for planning work only
+    column_names: tuple[str, ...] = field(init=False, repr=False, compare=False)  # asked for many times a tenant
 
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.columns)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "column_names", tuple(column.name for column in self.columns))
 
     @property
     def key_positions(self) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ class LiveRun:
     @property
     def root(self) -> str:
         """In hexadecimal; empty where there are no rows."""
-        return root_of(self.pieces)
+        return root_of(self.pieces) if self.pieces else ""
 
 
 class Live(Protocol):

@@ -23,6 +23,8 @@ class Rewrites:
 
     def of(self, table: Table) -> Rewriter | None:
         """How rows of a table are rewritten; None where they are not."""
+        if not self.resolutions:
+            return None
         settled: dict[bytes, Resolution] = {}
         for one in self._of(table):
             key = one.key.encode("utf-8", "surrogateescape")

@@ -72,8 +72,8 @@ def _listed(vault: Vault, record: RunRecord) -> Iterator[tuple[str, str, str | N
 def _entry(vault: Vault, chain: Sequence[RunRecord], prefix: str, tenant: Tenant) -> TenantEntry | None:
     from outlast.vault.reader import TenantEntry
 
-    head = next((record.heads[prefix] for record in chain if prefix in record.heads), None)
-    recipient = next((record.recipients[prefix] for record in chain if prefix in record.recipients), None)
+    head = next((found for record in chain if (found := record.heads.get(prefix)) is not None), None)
+    recipient = next((key for record in chain if (key := record.recipients.get(prefix)) is not None), None)
     if head is None or recipient is None:
         return None
     ledger = vault.ledger(chain[0].source)
