@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from outlast.core.moment import Lsn
+from outlast.core.table import TableName
 
-NOTE = "checkpoint"
+NOTE, DOUBTS = "checkpoint", "doubts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +33,14 @@ class Checkpoint:
         if not data:
             return None
         return cls(**{**data, "position": Lsn.parse(data["position"])})
+
+
+def doubts_to_json(doubts: Mapping[TableName | None, Lsn]) -> dict[str, Any]:
+    """Tables of which something is not known (None: all), each from when on: who starts next has to mend them."""
+    return {"tables": [[None if table is None else str(table), str(since)] for table, since in doubts.items()]}
+
+
+def doubts_from_json(data: Mapping[str, Any]) -> dict[TableName | None, Lsn]:
+    return {
+        None if table is None else TableName.parse(table): Lsn.parse(since) for table, since in data.get("tables", ())
+    }

@@ -67,13 +67,14 @@ class Numbering:
         numbers = {number for number, _ in self._map.tenant_rows()} | self._unsaved.keys()
         return sorted((numbers | {ORPHAN_NUMBER}) - {SHARED_NUMBER})
 
-    def relabel(self, number: int, label: str | None) -> bool:
-        """Note a tenant's label; whether it is another than was known."""
+    def relabel(self, number: int, label: str | None, *, told: bool = False) -> bool:
+        """Note a tenant's label; whether it is another than was known. `told`: a run tells it, the log need not."""
         known = self.of(number)
         if known.tenant.label == label:
             return False
         self._set(replace(known, tenant=Tenant(known.tenant.key, label)))
-        self._named.add(number)
+        if not told:
+            self._named.add(number)
         return True
 
     def label_of(self, key: TenantKey) -> str | None:
@@ -85,7 +86,7 @@ class Numbering:
         return None if number is None else self.of(number).tenant.label
 
     def take_named(self) -> set[int]:
-        """Tenants that got another label since this was last asked."""
+        """Tenants that got a key or another label since this was last asked."""
         named, self._named = self._named, set()
         return named
 
@@ -95,18 +96,19 @@ class Numbering:
 
     def with_key(
         self, number: int, store: Store, erased: frozenset[str], known: Callable[[str], str | None]
-    ) -> tuple[Numbered, bool]:
-        """The tenant with a key to seal to, and whether it was made just now (it is in the vault then)."""
+    ) -> Numbered:
+        """The tenant with a key to seal to. One that is made now is in the vault then, and the tenant to be named."""
         tenant = self.of(number)
         if tenant.recipient is not None and tenant.recipient not in erased:
-            return tenant, False
+            return tenant
         found = self._made.get(tenant.prefix) or known(tenant.prefix)
         if found is not None and found not in erased:
-            return self._set(replace(tenant, recipient=found)), False
+            return self._set(replace(tenant, recipient=found))
         key = self._keys.new_key(tenant.tenant)
         with suppress(AlreadyExistsError):  # an answer that was lost: nobody else could have made this very key
             store.create(key_path(self._source, tenant.prefix, key.recipient), key.wrapped)
-        return self._set(replace(tenant, recipient=key.recipient)), True
+        self._named.add(number)
+        return self._set(replace(tenant, recipient=key.recipient))
 
     def save(self) -> None:
         """Put what is new on disk; before the routes that name it."""
@@ -126,6 +128,7 @@ class Numbering:
         self._numbers.clear()
         self._tenants.clear()
         self._unsaved.clear()
+        self._named.clear()
         self._next = self._map.last_tenant() + 1
 
     def _find(self, key: bytes) -> int:

@@ -72,8 +72,7 @@ def seed(
     """Fill the map at the session's snapshot, with `only` these roots' rows (None: all). Returns rows read."""
     wanted = None if only is None else set(only)
     for key, tenant in read_tenants(session, tables.catalog).items():  # also those that have a row nowhere else
-        numbers.relabel(numbers.number_of(key.encode("utf-8", "surrogateescape")), tenant.label)
-    numbers.take_named()
+        numbers.relabel(numbers.number_of(key.encode("utf-8", "surrogateescape")), tenant.label, told=True)
     members: Sequence[Member] = [
         member for member in tables.facts.members if wanted is None or tables.root_of(member) in wanted
     ]

@@ -210,6 +210,8 @@ class Router:
             return
         tenant = self._tenant(route)
         self._sink.change(tenant, OP_INSERT, way.logged, None, new)
+        if way.label is not None:
+            self._relabel(way, tenant, new)
         if not way.targets:
             if row_id is not None:
                 self._map.put(row_id, route)
@@ -221,8 +223,6 @@ class Router:
                 self._arrive(way, id_, tenant)
                 if not target.is_row:
                     self._map.put(id_, route)
-        if way.label is not None:
-            self._relabel(way, tenant, new)
 
     def _update(self, way: Way, old: bytes | None, new: bytes, row_id: bytes | None, after: Route | None) -> None:
         if way.row_space is None:

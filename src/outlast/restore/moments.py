@@ -166,7 +166,9 @@ class _Resolver:
             if epoch.as_of < wanted:
                 why = f"the end of the log: nothing is known of {_shown(wanted)} yet"
                 return self._position(epoch, epoch.position, epoch.as_of, why)
-            return self._position(epoch, epoch.position, wanted, _shown(wanted))
+            found = self._position(epoch, epoch.position, wanted, _shown(wanted))
+            # A log in which nothing happened says nothing of the time before the run that it stands on.
+            return None if found is None or found.run.moment.time > wanted else found
         transactions = self._epochs.details(later).transactions
         first = next(one for one in transactions if one.time > wanted)
         base = next(self._epochs.bases(epoch, first.commit), None)
