@@ -187,7 +187,7 @@ def hold(url: str, followed: Factory, history: list[tuple[int, str]], memory_byt
     check(one, truth)
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=_CHECKS)
+@settings(max_examples=3, deadline=None, suppress_health_check=_CHECKS)
 @given(history=HISTORIES, memory_bytes=st.sampled_from([400, 16_000_000]))
 def test_a_random_history_is_what_the_vault_gives_for_every_commit(
     server: Server, followed: Factory, history: list[tuple[int, str]], memory_bytes: int
@@ -197,7 +197,7 @@ def test_a_random_history_is_what_the_vault_gives_for_every_commit(
 
 
 @pytest.mark.system
-@settings(max_examples=3, deadline=None, suppress_health_check=_CHECKS)
+@settings(max_examples=2, deadline=None, suppress_health_check=_CHECKS)
 @given(history=HISTORIES, memory_bytes=st.sampled_from([400, 16_000_000]))
 def test_a_random_history_is_what_the_vault_gives_for_every_commit_on_15(
     debian_server: Server, followed: Factory, history: list[tuple[int, str]], memory_bytes: int

@@ -8,17 +8,21 @@ backup that closes a gap (mending.py) and those who only look (watching.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event as Flag
+from typing import Any
 
 import psycopg
 
+from outlast.capture.asking import Asking
 from outlast.capture.backup import Place, Silent, Watcher
+from outlast.capture.batches import batches
+from outlast.capture.checkpoint import DOUBTS, doubts_from_json, doubts_to_json
 from outlast.capture.epoch import Begun, begin, reader_of, standing, take_up, why_not
 from outlast.capture.flushing import Flusher
+from outlast.capture.follow_options import FollowOptions, FollowResult
 from outlast.capture.frames import Frames
 from outlast.capture.guarding import Guard
 from outlast.capture.mending import Mended, Mending
@@ -28,16 +32,13 @@ from outlast.capture.routes import Tables, look
 from outlast.capture.routing import Prepared, Router
 from outlast.capture.schema_watch import SchemaWatch
 from outlast.capture.watching import Watch
-from outlast.core.errors import OutlastError, Refused, TransientError, VaultError
+from outlast.core.errors import OutlastError, Refused, SourceError, TransientError, VaultError
 from outlast.core.moment import Lsn
-from outlast.sources.postgres.following import FollowingSettings
 from outlast.sources.postgres.following_health import verify
 from outlast.sources.postgres.schema_events import ChangeKind
-from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.slot import slot_health
-from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.stream import ChangeStream
-from outlast.sources.postgres.transactions import Assembler, Delivered, Transaction, time_of
+from outlast.sources.postgres.transactions import Assembler, Transaction, time_of
 from outlast.sources.postgres.walsender import SlotLostError
 from outlast.state.local import WriterLock
 from outlast.vault.log import SegmentWriter
@@ -47,35 +48,7 @@ VERIFY_S = 60.0
 IDLE_SEGMENT_S = 60.0
 UNSAVED_MAX = 150_000
 LARGE_CHANGES = 20_000
-BATCH_CHANGES = 2_000
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-
-
-@dataclass(frozen=True, slots=True)
-class FollowOptions:
-    """`flush_interval_s` bounds how long a commit waits for the vault, `memory_bytes` what waits for one segment.
-    `buffer_bytes`: so much may wait while the vault is away, then the stream is not read any further."""
-
-    following: FollowingSettings
-    stream: Target  # the source as a role that may replicate
-    flush_interval_s: float = 2.0
-    memory_bytes: int = 16 * 1024 * 1024
-    buffer_bytes: int = 64 * 1024 * 1024
-    jobs: int = 2
-    until_current: bool = False
-
-
-@dataclass(slots=True)
-class FollowResult:
-    """What one run of `follow` did."""
-
-    epoch: int
-    position: Lsn
-    segments: int = 0
-    transactions: int = 0
-    changes: int = 0
-    base_run: int | None = None
-    alarms: list[str] = field(default_factory=list)
 
 
 class Follower:
@@ -100,12 +73,13 @@ class Follower:
         self._guard = guard or Guard()
         self._watcher = watcher or Silent()
         self._mending = Mending(open_place)
-        self._session: Session | None = None
+        self._asking = Asking(place.target)
         self._oldest: float | None = None  # when the first change that is not flushed was routed
         self._oldest_commit: datetime | None = None
         self._flushed_at = self._verified_at = self._settled_at = 0.0
         self._target: Lsn | None = None
         self._position = Lsn(0)
+        self._routed = 0  # the end of the last transaction that was routed: a session after a cut begins before it
         self._mended: Mended | None = None
         self._cuts = 0
         self._as_of = datetime.now(UTC)
@@ -122,7 +96,7 @@ class Follower:
             self._map = RouteMap(directory / f"{place.source}.routes.sqlite", place.state.host_key)
             stack.callback(self._map.close)
             stack.callback(self._mending.close)
-            stack.callback(self._hang_up)
+            stack.callback(self._asking.close)
             self._numbers = Numbering(self._map, place.state.host_key, place.keys, place.source)
             self._open(self._patiently(self._begun))
             self._result = FollowResult(self._flusher.checkpoint.epoch, self._position)
@@ -135,20 +109,24 @@ class Follower:
                     if error.code != "other-history":
                         raise
                     self._begin_anew(error.message)
-                except TransientError as error:
+                except OutlastError as error:
+                    if not _is_passing(error):
+                        raise
                     self._cut(error)
             self._finish()
         return self._result
 
     # Beginning ---------------------------------------------------------------------------------------------------
 
-    def _patiently(self, call: Callable[[], Begun]) -> Begun:
-        """Try again where the source or the vault only passes through a fault."""
+    def _patiently(self, call: Callable[[], Begun], *, again: bool = False) -> Begun:
+        """Try again where the source or the vault only passes through a fault. `again`: they were there before."""
         for pause_s in BACK_OFF_S:
             try:
                 return call()
-            except TransientError as error:
-                if self._options.until_current:
+            except OutlastError as error:
+                if self._options.until_current or not (
+                    isinstance(error, TransientError) or (again and _is_passing(error))
+                ):
                     raise
                 self.watch.trouble(error.message)
                 if self.stop.wait(pause_s):
@@ -190,11 +168,12 @@ class Follower:
     def _open(self, begun: Begun) -> None:
         """Everything that holds for one epoch."""
         place = self._place
-        with self._asking().transaction():
-            tables = begun.tables or look(self._asking(), place.settings, self._names)
+        with self._asking.session.transaction():
+            tables = begun.tables or look(self._asking.session, place.settings, self._names)
         self._frames = Frames(self._numbers, tables.plan.edges)
         if begun.tables is None:
             self._frames.contents.partial.extend(tables.partial)
+            self._frames.doubtful.update(doubts_from_json(self._map.note(DOUBTS)))
         self._frames.interrupted = begun.interrupted
         self._flusher = Flusher(
             place.store,
@@ -208,15 +187,20 @@ class Follower:
             self._standing,
         )
         self._schema = SchemaWatch(self._map, tables, self._frames, begun.checkpoint.position)
-        self._flusher.more_notes = self._schema.notes
+        self._flusher.more_notes = self._notes
         self._position = begun.checkpoint.position
+        self._routed = self._position.value
         self._flushed_at = self._settled_at = time.monotonic()
         self._as_of = datetime.now(UTC)
         self._use(tables)
         if begun.run is not None:
             self.watch.based(begun.run)
         if self._options.until_current:
-            self._target = self._server_position()
+            self._target = self._asking.position()
+
+    def _notes(self) -> dict[str, Mapping[str, Any]]:
+        """What is kept with every checkpoint, for the next start."""
+        return {**self._schema.notes(), DOUBTS: doubts_to_json(self._frames.doubtful)}
 
     def _use(self, tables: Tables) -> None:
         self._tables = tables
@@ -227,10 +211,10 @@ class Follower:
     def _begin_anew(self, reason: str) -> None:
         """The old log ends here: what is in memory was never confirmed and is in the new base."""
         self.watch.alarm("gap", f"the change stream has a gap: {reason}")
-        self._hang_up()
+        self._asking.close()
         self._frames.take()
         self._oldest = None
-        self._open(self._patiently(lambda: self._begun(reason)))
+        self._open(self._patiently(lambda: self._begun(reason), again=True))
         self._result.epoch = self._flusher.checkpoint.epoch
 
     # The loop ----------------------------------------------------------------------------------------------------
@@ -249,7 +233,8 @@ class Follower:
             self._cuts = 0
             while not self.stop.is_set():
                 delivered = assembler.feed(stream.receive(RECEIVE_S))
-                self._take(delivered, stream)
+                for transaction, blocks in batches(self._router, delivered):
+                    self._transaction(transaction, blocks, stream)
                 if stream.server_time is not None and stream.server_end.value <= assembler.position:
                     self._as_of, self._as_of_us = stream.server_time, None
                     self._guard.lag_s = 0.0
@@ -267,43 +252,9 @@ class Follower:
             what = "another cluster" if found.system != checkpoint.system else f"on timeline {found.timeline}"
             raise Refused(f"the source is {what} now", code="other-history")
 
-    def _take(self, delivered: Sequence[Delivered], stream: ChangeStream) -> None:
-        """Route what was delivered. Small transactions are looked at together first: one question for all of them."""
-        waiting: list[tuple[Transaction, list[Prepared]]] = []
-        count = 0
-        for item in delivered:
-            if not isinstance(item, Transaction):
-                continue  # messages between transactions: nobody of ours writes any
-            if item.streamed or item.messages or item.change_count > BATCH_CHANGES:
-                self._take_small(waiting, stream)
-                count = 0
-                self._transaction(item, self._in_blocks(item), stream)
-                continue
-            prepared = [one for block in item.blocks() for one in self._router.prepare(*block)]
-            waiting.append((item, prepared))
-            count += len(prepared)
-            if count >= BATCH_CHANGES:
-                self._take_small(waiting, stream)
-                count = 0
-        self._take_small(waiting, stream)
-
-    def _take_small(self, waiting: list[tuple[Transaction, list[Prepared]]], stream: ChangeStream) -> None:
-        self._router.fetch(one for _, prepared in waiting for one in prepared)
-        for transaction, prepared in waiting:
-            self._transaction(transaction, [prepared] if prepared else [], stream)
-        waiting.clear()
-
-    def _in_blocks(self, transaction: Transaction) -> Iterator[list[Prepared]]:
-        """A large transaction's changes, some at a time."""
-        for relations, changes in transaction.blocks():
-            for start in range(0, len(changes), BATCH_CHANGES):
-                prepared = self._router.prepare(relations, changes[start : start + BATCH_CHANGES])
-                self._router.fetch(prepared)
-                yield prepared
-
     def _transaction(self, transaction: Transaction, blocks: Iterable[list[Prepared]], stream: ChangeStream) -> None:
         self._guard.at(transaction, stream.server_time)
-        if transaction.end_lsn <= self._flusher.checkpoint.position.value:
+        if transaction.end_lsn <= max(self._routed, self._flusher.checkpoint.position.value):
             self._guard.saw(transaction, [])
             transaction.discard()
             return
@@ -327,6 +278,7 @@ class Follower:
                 self._flush(stream, partial=True) if not silent else self._map.spill()
         router.end()
         did = frames.end()
+        self._routed = transaction.end_lsn
         self._position = Lsn(transaction.end_lsn)
         self._as_of_us = transaction.time_us
         self._guard.saw(transaction, did)
@@ -373,7 +325,7 @@ class Follower:
         for attempt in range(1_000_000):
             try:
                 as_of = self._as_of if self._as_of_us is None else time_of(self._as_of_us)
-                flushed = self._flusher.flush(self._position, as_of, self._sequences(), partial=partial)
+                flushed = self._flusher.flush(self._position, as_of, self._asking.sequences(), partial=partial)
             except (TransientError, VaultError) as error:
                 if not self._keep_trying(error, attempt):
                     raise VaultError(error.message, hint=error.hint, code=error.code) from error
@@ -404,29 +356,21 @@ class Follower:
         stopped = self.stop.wait(BACK_OFF_S[min(attempt, len(BACK_OFF_S) - 1)])
         return not stopped or attempt < 2
 
-    def _sequences(self) -> dict[str, int]:
-        try:
-            rows = self._asking().execute(statement("follow_sequences")).fetchall()
-        except (psycopg.Error, OutlastError):
-            self._drop_session()  # they come with the next flush
-            return {}
-        return dict(rows)
-
     # Looking after things ----------------------------------------------------------------------------------------
 
     def _verify(self) -> None:
         """Once a minute: is everything as following needs it, and what do the vault and the catalog say."""
         position = self._position
         try:
-            session = self._asking()
+            session = self._asking.session
             with session.transaction():
                 tables = look(session, self._place.settings, self._names)
                 notices = verify(session, tables.catalog, self._options.following)
                 health = slot_health(session, self._names.slot)
-            noticed = self._server_position()
+            noticed = self._asking.position()
             self._flusher.standing = standing(self._place)
         except (psycopg.Error, OutlastError) as error:
-            self._drop_session()
+            self._asking.close()
             self.watch.trouble(error.message if isinstance(error, OutlastError) else "the catalog cannot be read")
             return
         self.watch.verified(notices, health)
@@ -458,7 +402,7 @@ class Follower:
         if not mending.busy and self._mended is None:
             mending.start(self._options.jobs)
 
-    def _cut(self, error: TransientError) -> None:
+    def _cut(self, error: OutlastError) -> None:
         """The stream was cut. Nothing is lost: what was not flushed is sent again."""
         self.watch.disconnected(error.message)
         self._cuts += 1
@@ -479,30 +423,11 @@ class Follower:
         self._result.base_run = self.watch.figures.base_run
         self._result.alarms = self.watch.alarms
 
-    def _server_position(self) -> Lsn:
-        """Behind everything that is committed now, also what is not on the server's disk yet."""
-        row = self._asking().execute(statement("log_position")).fetchone()
-        assert row is not None
-        position = Lsn.parse(str(row[0]))
-        within = position.value % _PAGE_BYTES
-        # Right behind a page's header nothing is written yet: the server's own end is the page's beginning.
-        return Lsn(position.value - within) if within <= _PAGE_HEADER_BYTES else position
 
-    def _asking(self) -> Session:
-        """A session of our own for questions."""
-        if self._session is None or self._session.closed:
-            self._session = connect(self._place.target, role="follow", autocommit=True)
-        return self._session
-
-    def _drop_session(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-
-    def _hang_up(self) -> None:
-        self._drop_session()
+def _is_passing(error: OutlastError) -> bool:
+    """Whether the source may come back by itself: the stream was cut, or nothing answers there (it restarts)."""
+    return isinstance(error, TransientError) or (isinstance(error, SourceError) and error.code == "source")
 
 
-_PAGE_BYTES, _PAGE_HEADER_BYTES = 8192, 40
 _MAY_PASS = frozenset({"vault", "access-denied", "no-vault"})
 """Faults of the vault that a person can set right while we wait."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from outlast.capture.backup import Place
-    from outlast.capture.follow import Follower, FollowResult
+    from outlast.capture.follow import Follower
+    from outlast.capture.follow_options import FollowResult
     from outlast.capture.watching import Watch
 
 _LIVE_S = 0.5
@@ -75,7 +76,8 @@ def _follower(
     stop: threading.Event,
     stack: ExitStack,
 ) -> Follower:
-    from outlast.capture.follow import Follower, FollowOptions
+    from outlast.capture.follow import Follower
+    from outlast.capture.follow_options import FollowOptions
 
     settings = invocation.config.document.follow
     interval_s = settings.flush_interval.total_seconds()

@@ -17,7 +17,8 @@ import psycopg
 import pytest
 
 from outlast.capture.backup import Place
-from outlast.capture.follow import Follower, FollowOptions, FollowResult
+from outlast.capture.follow import Follower
+from outlast.capture.follow_options import FollowOptions, FollowResult
 from outlast.capture.guarding import Guard
 from outlast.core.errors import OutlastError
 from outlast.core.moment import Lsn
