@@ -297,7 +297,7 @@ class Follower:
             self._flush(stream)
         elif self._oldest is None and (hurry or now - self._settled_at >= self._options.flush_interval_s):
             self._settle(stream, now)
-        self._guard.tick()
+        self.watch.figures.incident_tenants = self._guard.tick()
         if now - self._verified_at >= VERIFY_S:
             self._verified_at = now
             self._verify()

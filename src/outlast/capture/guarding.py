@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from outlast.capture.frames import Did
+from outlast.capture.incident import Incident
 from outlast.capture.numbering import Numbering
 from outlast.capture.routing import Router
 from outlast.capture.sizes import Sizes
@@ -31,6 +32,9 @@ class Listener(Protocol):
 
     @property
     def tombstone(self) -> str | None: ...
+
+    @property
+    def incident(self) -> Incident | None: ...
 
     def observe(self, facts: Sequence[Fact], *, lag_s: float = 0.0) -> None: ...
 
@@ -103,9 +107,13 @@ class Guard:
             xid, time = (0, None) if transaction is None else (transaction.xid, transaction.time)
             self.listener.dropped(str(table), xid, time, lag_s=self.lag_s)
 
-    def tick(self) -> None:
-        if self.listener is not None:
-            self.listener.tick()
+    def tick(self) -> int:
+        """Let time pass; gives how many tenants are losing rows just now."""
+        if self.listener is None:
+            return 0
+        self.listener.tick()
+        incident = self.listener.incident
+        return 0 if incident is None else incident.tenants
 
     # transactions.Observer ---------------------------------------------------------------------------------------
 

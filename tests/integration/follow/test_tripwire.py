@@ -20,6 +20,7 @@ from outlast.capture.rules import Rules
 from outlast.capture.sentry import Sentry
 from outlast.capture.sizes import Sizes
 from outlast.capture.tripwire import Tripwire
+from outlast.capture.watching import Figures
 from outlast.sources.postgres.halt import Halter
 from outlast.sources.postgres.session import Target
 from tests.integration.follow.conftest import Factory, Followed, wait_until
@@ -66,6 +67,7 @@ class Watched:
     sentry: Sentry
     receiver: Receiver
     role: str
+    figures: Figures
 
     @property
     def script_url(self) -> str:
@@ -90,8 +92,8 @@ def watched(followed: Factory, url: str, rules: Rules, tenants: int = FEW) -> It
             tripwire, notifier=Notifier([receiver.url]), halter=Halter(Target(url), [role]), say=lambda _: None
         )
         guard.listener = closing.enter_context(sentry)
-        closing.enter_context(one.running(guard=guard))
-        yield Watched(one, sentry, receiver, role)
+        running = closing.enter_context(one.running(guard=guard))
+        yield Watched(one, sentry, receiver, role, running.follower.watch.figures)
 
 
 @dataclass
@@ -159,6 +161,7 @@ def test_the_script_of_2022(
         assert "are losing data" in title
         assert "tenant-1 (1) " in text
         assert f"Halt: {one.role} cannot log in any more" in text
+        wait_until(lambda: one.figures.incident_tenants == lost, "the figure in /metrics")
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(one.script_url)
 
