@@ -102,7 +102,7 @@ class Flusher:
         return Flushed(
             self._end.segment,
             self.in_vault,
-            len(contents.transactions),
+            sum(summary.last for summary in contents.transactions),
             contents.changes,
             len(contents.writers),
             size_bytes,
