@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from outlast.core.errors import NotFoundError
 from outlast.core.moment import Lsn
+from outlast.core.row import NULL, unescape
 from outlast.core.tenant import ORPHAN, SCHEMA, SHARED
 from outlast.restore.history import At, find_entry, past_at, resolve
 from outlast.sources.postgres.session import Target, connect
@@ -48,7 +49,7 @@ class Truth:
                 with connection.cursor().copy(query.encode()) as copy:
                     for line in copy:
                         tenant, _, row = bytes(line).rstrip(b"\n").partition(b"\t")
-                        key = SHARED if owner is None else ORPHAN if tenant == b"\\N" else tenant.decode()
+                        key = SHARED if owner is None else ORPHAN if tenant == NULL else unescape(tenant).decode()
                         found.setdefault(key, {}).setdefault(table, []).append(row)
         return {tenant: {table: sorted(rows) for table, rows in tables.items()} for tenant, tables in found.items()}
 
