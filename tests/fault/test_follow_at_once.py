@@ -119,3 +119,35 @@ def test_a_time_before_the_log_began_is_not_answered_by_what_came_later(database
     one.execute("INSERT INTO task VALUES (900, 1, 'later than that')")
     one.drain()
     assert differences(truth.moments[0][1], stored(one.vault(), between.isoformat())) == []
+
+
+def test_a_table_that_is_altered_again_while_it_is_read_again_is_read_once_more(
+    database: str, followed: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration in steps: the base that mends the first one began before the second, and must not pass for it."""
+    one = followed(database, SCHEMA)
+    one.drain()
+    bases: list[int] = []
+
+    with one.running() as running:
+
+        def slow(*given: Any, **named: Any) -> Any:
+            result = backup(*given, **named)
+            bases.append(result.run)
+            if len(bases) == 1:
+                one.execute("ALTER TABLE task ADD COLUMN stamp text DEFAULT clock_timestamp()::text")
+                mark = one.position()
+                one.execute("SELECT pg_logical_emit_message(true, 'test', 'mark')")
+                wait_until(lambda: running.error or running.follower.watch.figures.position >= mark, "the second step")
+            return result
+
+        monkeypatch.setattr("outlast.capture.mending.backup", slow)
+        one.execute("ALTER TABLE task ADD COLUMN first text DEFAULT clock_timestamp()::text")
+        wait_until(lambda: bases, "the first base")
+        running.caught_up()
+        truth = Truth(one.url, OWNERS)
+        wait_until(lambda: running.error or not running.follower.watch.figures.tables_in_doubt, "mending")
+        one.execute("DELETE FROM task WHERE id = 5")
+        running.caught_up()
+    assert len(bases) == 2
+    assert differences(truth.state(), stored(one.vault(), "latest")) == []

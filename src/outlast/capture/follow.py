@@ -386,16 +386,17 @@ class Follower:
             for table, since in list(frames.doubtful.items()):
                 if self._mended.covers(since, self._position):
                     del frames.doubtful[table]
-            if not frames.doubtful or self._mended.result is None:
-                self._mended = None
+            result = self._mended.result
+            if not frames.doubtful or result is None or self._position >= result.moment.high:
+                self._mended = None  # what it did not mend came up after it began
         if not frames.doubtful:
             self.watch.calm_doubts()
             return
         self.watch.doubts(frames.doubtful)
-        if mending.unseen(frames.doubtful):
-            with mending.look_again(self._place, self._names, frames.doubtful) as again:
+        if unseen := mending.unseen(frames.doubtful):
+            with mending.look_again(self._place, self._names, unseen) as again:
                 again.seed(self._map, self._numbers, self._place.state.directory)
-                self._schema.use(again.tables)
+                self._schema.use(again.tables, again.only)
                 lacks = set(again.tables.partial) - set(self._tables.partial)
                 frames.contents.partial.extend(sorted(lacks))
                 self._use(again.tables)

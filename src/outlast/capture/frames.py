@@ -6,7 +6,7 @@ a segment is written, and what counts after a crash, is flushing.py's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from outlast.capture.numbering import Numbering
@@ -169,13 +169,23 @@ class Frames:
         counted = (tenant, _SOFT, id(table))
         self._counts[counted] = self._counts.get(counted, 0) + 1
 
-    def doubt(self, table: TableName | None, reason: str) -> None:
-        if table in self.doubtful or None in self.doubtful:
+    def doubt(self, table: TableName | None, reason: str, *, lasting: bool = False) -> None:
+        since, before = Lsn(self._end), self.doubtful.get(table)
+        if before is not None and (lasting or before >= since):
             return
-        since = Lsn(self._end)
+        # Also where it is in doubt already: a backup may have begun in between, and what came after is not in that.
         self.doubtful[table] = since
         if not self._silent:
-            self.contents.gaps.append(Gap(since, reason, table, None, self._xid or None))
+            self._tell(table, reason, since)
+
+    def _tell(self, table: TableName | None, reason: str, since: Lsn) -> None:
+        """One gap a table and segment, from the first to the last of what makes it doubtful."""
+        gaps = self.contents.gaps
+        for place, gap in enumerate(gaps):
+            if gap.table == table:
+                gaps[place] = replace(gap, xid=None, noticed=since)
+                return
+        gaps.append(Gap(since, reason, table, None, self._xid or None))
 
     @property
     def position(self) -> Lsn:
@@ -184,9 +194,8 @@ class Frames:
 
     def doubt_between(self, table: TableName | None, reason: str, since: Lsn, noticed: Lsn) -> None:
         """Something happened between two looks at the catalog, at these positions: nobody knows when."""
-        if table not in self.doubtful and None not in self.doubtful:
-            self.doubtful[table] = noticed
-            self.contents.gaps.append(Gap(since, reason, table, None, None, noticed))
+        self.doubtful[table] = noticed
+        self.contents.gaps.append(Gap(since, reason, table, None, None, noticed))
 
     def _begun(self, tenant: int) -> EntryWriter:
         writers = self.contents.writers

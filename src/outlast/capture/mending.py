@@ -26,6 +26,7 @@ from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.snapshot import open_snapshot
 
 RETRY_S = 30.0
+_NEVER = Lsn(0)
 
 Doubts = Mapping[TableName | None, Lsn]
 
@@ -73,9 +74,9 @@ class Mending:
         """Whether waiting may help: the last backup did not fail."""
         return not self._failed
 
-    def unseen(self, doubts: Doubts) -> bool:
-        """Whether there is a doubt for which the routes were not read again."""
-        return any(self._seeded.get(table) != since for table, since in doubts.items())
+    def unseen(self, doubts: Doubts) -> Doubts:
+        """The doubts for which the routes were not read again since they came up."""
+        return {table: since for table, since in doubts.items() if self._seeded.get(table, _NEVER) < since}
 
     @contextmanager
     def look_again(self, place: Place, names: Names, doubts: Doubts) -> Iterator[Again]:
@@ -84,7 +85,8 @@ class Mending:
         with open_snapshot(place.target, "follow") as snapshot:
             tables = look(snapshot.session, place.settings, names)
             yield Again(snapshot.session, tables, None if None in doubts else only)
-        self._seeded = dict(doubts)
+        low = snapshot.moment.low
+        self._seeded |= {table: max(low, since) for table, since in doubts.items()}
 
     def start(self, jobs: int) -> None:
         """Begin a backup that reads again whatever changed."""

@@ -58,8 +58,9 @@ class Sink(Protocol):
     def soft_deleted(self, tenant: int, table: LoggedTable) -> None:
         """The UPDATE just given set a marker of soft deletion."""
 
-    def doubt(self, table: TableName | None, reason: str) -> None:
-        """Something of this table cannot be known from here on: it must be read again."""
+    def doubt(self, table: TableName | None, reason: str, *, lasting: bool = False) -> None:
+        """Something of this table cannot be known from here on: it must be read again. `lasting`: the same will be
+        said again and again, and means nothing more then."""
 
 
 class Leaves:
@@ -193,12 +194,14 @@ class Router:
         if table is None:
             if root not in self._plan.ignored:
                 # A partition that is gone again looks like this too, and then its root is what is not known.
-                self._sink.doubt(None, f"{root} is published, and outlast.toml does not say whose it is")
+                reason = f"{root} is published, and outlast.toml does not say whose it is"
+                self._sink.doubt(None, reason, lasting=True)
         else:
             try:
                 way = way_of(relation, self._plan, table, self._map, LoggedTable.of(relation, table.table))
             except KeyError:
-                self._sink.doubt(root, "the table lacks a column by which its rows find their tenant")
+                reason = "the table lacks a column by which its rows find their tenant"
+                self._sink.doubt(root, reason, lasting=True)
         self._ways[id(relation)] = (relation, way)
         return way
 

@@ -7,7 +7,7 @@ outlast.toml says whose they are, and are named loudly if it does not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from outlast.capture.epoch import SHAPES
 from outlast.capture.frames import Frames
@@ -72,10 +72,16 @@ class SchemaWatch:
         self._noted = shapes
         return {SHAPES: {"tables": shapes.decode()}, **looked}
 
-    def use(self, tables: Tables) -> None:
-        """Another look was taken: what the stream still has to tell of before is told of tables that are in doubt."""
+    def use(self, tables: Tables, only: Collection[TableName] | None) -> None:
+        """Another look was taken, for some tables that are in doubt (None: for all). Of the others the stream still
+        has to tell what changed between its own place and that look."""
         self._tables = tables
-        self._shapes = tables.shapes
+        if only is None:
+            self._shapes = tables.shapes
+            return
+        kept = {oid: shape for oid, shape in self._shapes.known.items() if shape.name not in only}
+        now = {oid: shape for oid, shape in tables.shapes.known.items() if shape.name in only}
+        self._shapes = Shapes({**kept, **now})
 
     def heard(self, message: LogicalMessage, transaction: Transaction) -> list[SchemaChange]:
         """A message of the event triggers, in its transaction. Returns what it changed."""
