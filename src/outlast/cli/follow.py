@@ -63,6 +63,7 @@ def follow(
     Runs until it is told to stop (SIGTERM, Ctrl-C), and flushes first. The first start makes a replication slot and a
     base backup at its very snapshot; after that it takes up where it was. A cut connection and a vault that is away are
     waited for; a lost slot, a failover and what the stream does not carry are told, and read again from the database.
+    With --json it prints a line for each event and its figures every few seconds, and the result as the last line.
 
     --setup and --teardown show a plan with its SQL, its locks and what stays unprotected, and do nothing without
     --execute or `outlast apply PLAN`. They connect as `setup_url` of outlast.toml, if it has one.
