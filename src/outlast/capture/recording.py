@@ -38,7 +38,11 @@ class EncodedRun:
 def encode_run(
     context: RunContext, index: RunIndex, records: Records, summary: RunSummary, keys: WriterKeys
 ) -> EncodedRun:
-    """The record of the run that is pending in `records`, as the bytes of its object."""
+    """The record of the run that is pending in `records`, as the bytes of its object.
+
+    A head that nobody here knows, after all tenants were looked at, is of one whose rows are all gone: a host that lost
+    its state cannot say so in a manifest of that tenant's, not knowing its name. A full record leaves it out.
+    """
     heads: dict[str, Head] = {}
     recipients: dict[str, str] = {}
     known: dict[str, Tenant] = {}
@@ -52,11 +56,12 @@ def encode_run(
         if record.prefix in recipients or records.label(record.tenant.key) != record.tenant.label:
             named[record.prefix] = record.tenant
     written = len(heads)
-    full = _is_full(context.run, index, written)
+    everybody = {record.prefix: record.tenant for record in records.all()} | known
+    left = index.heads.keys() if summary.scope is not None else index.heads.keys() & everybody.keys()
+    full = _is_full(context.run, index, written) or len(left) < len(index.heads)
     if full:
-        heads = {**index.heads, **heads}
+        heads = {**{prefix: index.heads[prefix] for prefix in left}, **heads}
         recipients = {**index.recipients, **recipients}
-        everybody = {record.prefix: record.tenant for record in records.all()} | known
         named = {prefix: everybody[prefix] for prefix in sorted(everybody) if prefix in heads}
     run = RunRecord(
         source=context.source,

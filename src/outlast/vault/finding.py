@@ -92,8 +92,35 @@ def _unknown(
     more = f" and {len(names) - _UNKNOWN_SHOWN_MAX:,} more" if len(names) > _UNKNOWN_SHOWN_MAX else ""
     what = f"there is no tenant {shown}" if len(names) == 1 else f"there are no tenants {shown}{more}"
     run = chain[0].run if chain else 0
+    last = _last_run_with(vault, source, chain, names)
+    if last is not None:
+        return NotFoundError(
+            f"{what} in the vault at run {run}: their rows were gone by then"
+            if len(names) > 1
+            else f"tenant {shown} has no rows in the vault at run {run}: they were gone by then",
+            hint=f"The last run that has {'all of them' if len(names) > 1 else 'it'}: --at run:{last}",
+            code="nothing-left",
+        )
     return NotFoundError(
         f"{what} in the vault" + (f" at run {run}" if number is not None else f" of source {source!r}"),
         hint=f"Did you mean {' or '.join(close)}?" if close else "List them: outlast tenants",
         code="unknown-tenant",
     )
+
+
+def _last_run_with(vault: Vault, source: str, chain: Sequence[RunRecord], names: Sequence[str]) -> int | None:
+    """The last run before this chain of records at which all of these names were known, if there is one."""
+    wanted = frozenset(names)
+    while chain and (number := _before(vault, source, chain[-1].run)) is not None:
+        chain = vault.chain(source, number)
+        there = [
+            tenant for prefix, tenant in _known(vault, chain, wanted).items() if _entry(vault, chain, prefix, tenant)
+        ]
+        if wanted <= {text for tenant in there for text in (tenant.key, tenant.label)}:
+            return number
+    return None
+
+
+def _before(vault: Vault, source: str, run: int) -> int | None:
+    """The newest run before this one that was not forgotten."""
+    return max((number for number in vault.numbers(source) if number < run), default=None)

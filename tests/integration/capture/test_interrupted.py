@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ from outlast.capture import backup as module
 from outlast.capture import records
 from outlast.capture.backup import backup
 from outlast.capture.workers import Workers
-from outlast.core.errors import OutlastError, Refused, VaultError
+from outlast.core.errors import NotFoundError, OutlastError, Refused, VaultError
 from outlast.state.local import LocalState, WriterLock
 from outlast.vault.run import commit_run
 from outlast.vault.signature import Signer
@@ -181,3 +182,18 @@ def test_a_replaced_signing_key_goes_on_with_the_chain(shop: Shop) -> None:
     with LocalState(shop.folder / "state") as state:
         place = replace(shop.place(state), signers=(*old.signers, *shop.keys.signers))
         assert backup(place).run == 2
+
+
+def test_a_host_that_lost_its_state_still_sees_who_is_gone(shop: Shop) -> None:
+    """It knows no name of theirs, but that nobody has their rows; the vault says until when they were there."""
+    shop.back_up()
+    shop.execute("DELETE FROM task WHERE project_id IN (SELECT id FROM project WHERE account_id = 3)")
+    shop.execute("DELETE FROM project WHERE account_id = 3; DELETE FROM account WHERE id = 3")
+    shutil.rmtree(shop.folder / "state")
+    shop.back_up()
+    vault = shop.vault()
+    with pytest.raises(NotFoundError, match="tenant 'tenant-3' has no rows in the vault at run 2") as caught:
+        vault.find_tenant("main", "tenant-3")
+    assert caught.value.hint == "The last run that has it: --at run:1"
+    assert vault.find_tenant("main", "tenant-3", 1).tenant.key == "3"
+    assert {entry.tenant.key for entry in vault.tenants("main")} == {"1", "2", "4", "5", "6"}
