@@ -322,7 +322,8 @@ class RouteMap:
             yield from rows
 
     def find_tenant(self, name: bytes) -> tuple[int, bytes] | None:
-        return self._one("SELECT number, sealed FROM tenant WHERE name = ?", name)
+        row = self._one("SELECT number, sealed FROM tenant WHERE name = ?", name)
+        return None if row is None else (int(row[0]), bytes(row[1]))
 
     def tenant_row(self, number: int) -> bytes | None:
         row = self._one("SELECT sealed FROM tenant WHERE number = ?", number)
