@@ -130,11 +130,14 @@ class Flusher:
     def _drafted(self, position: Lsn, as_of: datetime, sequences: Mapping[str, int]) -> tuple[SegmentDraft, Contents]:
         frames: dict[str, tuple[str, bytes | bytearray]] = {}
         tenants: list[tuple[str, str, str | None]] = []
+        nameless: set[int] = set()
         for number, writer in self._frames.contents.writers.items():
             tenant = self._numbers.with_key(number, self._store, self.standing.erased, self.standing.recipients)
             assert tenant.recipient is not None
             frames[tenant.prefix] = (tenant.recipient, writer.data)
-        for number in sorted(self._numbers.take_named()):  # nothing can fail from here on
+            if self.standing.recipients(tenant.prefix) is None:
+                nameless.add(number)  # by any run: and the segment that named it first may be swept before this one
+        for number in sorted(self._numbers.take_named() | nameless):  # nothing can fail from here on
             one = self._numbers.of(number)
             if one.recipient is not None and number != RESERVED_MAX:
                 tenants.append((one.prefix, one.tenant.key, one.tenant.label))

@@ -67,7 +67,7 @@ def find_sweep(vault: Vault, source: str, ledger: Ledger, *, now: datetime, grac
     sizes: dict[str, int] = {}
     kinds: dict[str, list[str]] = {"records": [], "packs": [], "keys": [], "leftovers": []}
     for item in vault.store.list(f"{source}/"):
-        kind = _kind(item, needed | needed_records, heads, source, settled)
+        kind = _kind(item, needed | needed_records, heads, source, settled, followed=log.followed)
         if kind is not None:
             kinds[kind].append(item.path)
             sizes[item.path] = item.size_bytes
@@ -128,11 +128,14 @@ def _run_due(ledger: Ledger, run: int, now: datetime) -> bool:
     return any(mark.not_before is not None and mark.not_before <= now for mark in marks)
 
 
-def _kind(item: StoredObject, needed: set[str], named: frozenset[str], source: str, settled: datetime) -> str | None:
+def _kind(
+    item: StoredObject, needed: set[str], named: frozenset[str], source: str, settled: datetime, *, followed: bool
+) -> str | None:
     """What an object is that may go, or None if it stays.
 
     One that no run names may belong to a backup that is at work, or to an interrupted one that the next takes up. It is
-    a leftover for good only when a run began after it was written: that run took it up, or it never will be.
+    a leftover for good only when a run began after it was written: that run took it up, or it never will be. A key is
+    none where there is a log: its tenant may have been quiet for long, and the follower goes on sealing to it.
     """
     path = item.path
     if path in needed:
@@ -143,4 +146,6 @@ def _kind(item: StoredObject, needed: set[str], named: frozenset[str], source: s
         return None
     if path in named:
         return "packs" if "/packs/" in path else "keys"
+    if followed and "/keys/" in path:
+        return None
     return "leftovers" if item.modified < settled else None

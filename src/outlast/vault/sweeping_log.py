@@ -31,13 +31,15 @@ class KeptRun:
 class LogSweep:
     """Paths to delete, the oldest first, with their sizes in bytes.
 
-    `told`: paths that the mark names besides, so that what is missing afterwards is known to have been swept. `keys`:
-    the tenants' keys that frames are sealed to; a tenant that came after the newest run has its key in no run.
+    `followed`: there is a log. `told`: paths that the mark names besides, so that what is missing afterwards is known
+    to have been swept. `keys`: the tenants' keys that frames are sealed to; a tenant that came after the newest run has
+    its key in no run.
     """
 
     paths: dict[str, int]
     told: tuple[str, ...] = ()
     keys: frozenset[str] = frozenset()
+    followed: bool = False
 
 
 def find_log_sweep(
@@ -66,7 +68,7 @@ def find_log_sweep(
         if segment_path(source, item.segment, item.first) not in found
         for frame in reader.header(source, item).frames.values()
     }
-    return LogSweep(dict(sorted(found.items())), tuple(told), frozenset(keys))
+    return LogSweep(dict(sorted(found.items())), tuple(told), frozenset(keys), followed=bool(standing))
 
 
 def _unneeded(

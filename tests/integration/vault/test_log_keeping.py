@@ -211,6 +211,37 @@ def test_a_tenant_that_only_the_log_knows_keeps_its_key(tmp_path: Path) -> None:
     _check(world, last)
 
 
+def test_a_key_that_only_the_follower_knows_outlives_the_log(tmp_path: Path) -> None:
+    """A tenant that the log met first, and that was quiet since: the follower still seals to the key it made then."""
+    world = LogWorld(folder_vault(tmp_path / "vault"), tenants=("1",))
+    world.begin()
+    world.state["9"] = {ITEMS: {}, NOTES: {}}
+    world.insert("9", ITEMS, 5, "comes")
+    world.commit()
+    world.delete(ITEMS, 5)
+    world.commit()
+    world.flush()
+    world.insert("1", ITEMS, 1, "of another tenant")
+    world.commit()
+    world.flush()
+    world.clock += timedelta(days=1)
+    del world.state["9"]
+    world.sweep()
+    vault = world.vault.vault()
+    execute(vault, plan_forget(vault, SOURCE, [1], now=datetime.now(UTC), grace=GRACE), world.vault.keys.signer)
+    world.vault.start = _later(20)
+    world.sweep()
+    vault = world.vault.vault()
+    execute(vault, plan_prune(vault, SOURCE, now=_later(40), grace=GRACE), world.vault.keys.signer)
+    assert segment_path(SOURCE, 2) not in _paths(world)
+    world.state["9"] = {ITEMS: {}, NOTES: {}}
+    world._named.discard("9")
+    world.insert("9", ITEMS, 6, "comes again")
+    done = world.commit()
+    world.flush()
+    _check(world, done)
+
+
 def test_an_erasure_waits_for_the_fold_of_what_was_given_away(world: LogWorld, state: LocalState) -> None:
     """A row that went to another tenant lies in the giver's log, until a fold writes it into the receiver's."""
     vault = world.vault.vault()
