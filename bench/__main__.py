@@ -22,10 +22,13 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
 
 SETTINGS = {"shared_buffers": "1GB", "maintenance_work_mem": "512MB", "max_wal_size": "16GB", "autovacuum": "off"}
 
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+"""As a server that anybody restores into: what COPY and restore wait for is in both."""
+
 
 @contextmanager
 def measured_database(size: Size, big_items: int) -> Iterator[tuple[EmbeddedServer, str, Path]]:
-    with embedded(SETTINGS) as server, tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
+    with embedded({**SETTINGS, **DURABLE}) as server, tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
         url = server.url()
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE shop")
