@@ -229,7 +229,7 @@ def test_a_key_that_only_the_follower_knows_outlives_the_log(tmp_path: Path) -> 
     world.sweep()
     vault = world.vault.vault()
     execute(vault, plan_forget(vault, SOURCE, [1], now=datetime.now(UTC), grace=GRACE), world.vault.keys.signer)
-    world.vault.start = _later(20)
+    world.clock = _later(20)
     world.sweep()
     vault = world.vault.vault()
     execute(vault, plan_prune(vault, SOURCE, now=_later(40), grace=GRACE), world.vault.keys.signer)
