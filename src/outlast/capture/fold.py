@@ -184,6 +184,7 @@ class _Fold:
         details = [self._timeline.epochs.details(header) for header in stretch.headers if header.notable]
         if any(one.schema for one in details):
             prefixes |= index.heads.keys()
+        prefixes |= self._unseen(stretch)
         # Of a tenant that was erased and came back, nothing is known until the next backup takes it in.
         erased = {mark.prefix for mark in ledger.standing(MarkKind.DESTROY)}
         entries = []
@@ -193,6 +194,20 @@ class _Fold:
             if entry.recipient not in ledger.erased:
                 entries.append(entry)
         return entries
+
+    def _unseen(self, stretch: _Stretch) -> set[str]:
+        """Folders of tenants in transactions that were folded before, and that a backup since did not see: of a commit
+        that waits for a standby."""
+        epochs, found = self._timeline.epochs, set[str]()
+        for base in epochs.bases(stretch.epoch, stretch.moment.high):
+            if base.record.folded is not None:
+                break
+            for header in stretch.epoch.headers:
+                if header.segment < stretch.first and base.may_lack(header):
+                    for one in epochs.details(header).transactions:
+                        if not base.has(one.xid, one.end):
+                            found |= one.effect.keys()
+        return found
 
     def _fetched(self, stretch: _Stretch, index: RunIndex) -> Iterator[TenantEntry]:
         """The same, each with its key and its newest manifest at hand: fetched ahead, since waiting is most of it."""

@@ -26,10 +26,10 @@ class Seen:
     def __init__(self, snapshot: str) -> None:
         xmin, xmax, running = snapshot.split(":")
         self.xmin, self._xmax = int(xmin), int(xmax)
-        self._running = frozenset(map(int, running.split(","))) if running else frozenset()
+        self.running = frozenset(map(int, running.split(","))) if running else frozenset[int]()
 
     def __contains__(self, xid: int) -> bool:
-        return xid < self.xmin or (xid < self._xmax and xid not in self._running)
+        return xid < self.xmin or (xid < self._xmax and xid not in self.running)
 
 
 @dataclass(frozen=True)

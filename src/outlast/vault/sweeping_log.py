@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from outlast.core.moment import Moment
+from outlast.vault.epochs import Seen
 from outlast.vault.keys import key_path
 from outlast.vault.log import LogReader, SegmentObject
 from outlast.vault.reader import Vault
@@ -87,8 +88,12 @@ def _unneeded(
 def _may_need(run: KeptRun, header: SegmentHeader) -> bool:
     """Whether a run may stand on what a segment holds, or be carried forward by it.
 
-    By position and by time, since positions of another server or timeline cannot be compared: both must be past.
+    By position and by time, since positions of another server or timeline cannot be compared: both must be past. And
+    what ran at the run's snapshot is not in the run, wherever it lies: a commit that waits for a standby.
     """
+    running = Seen(run.moment.snapshot).running if run.moment.snapshot else ()
+    if any(header.xid_min <= xid <= header.xid_max for xid in running):
+        return True
     return run.moment.low < header.position or run.moment.time <= header.as_of or run.number == header.folded
 
 

@@ -242,6 +242,37 @@ def test_a_key_that_only_the_follower_knows_outlives_the_log(tmp_path: Path) -> 
     _check(world, done)
 
 
+def test_what_a_backup_did_not_see_of_a_folded_log_is_in_the_next_fold(world: LogWorld, state: LocalState) -> None:
+    """A commit that waits for a standby: folded, then swept without it. No later segment names its tenant."""
+    world.update(ITEMS, 2, "waits")
+    world.commit()
+    world.flush()
+    world.fold(state)
+    world.sweep(without_last=True)
+    world.insert("1", NOTES, 11, "of another tenant")
+    done = world.commit()
+    world.flush()
+    world.fold(state)
+    _check(world, done)
+
+
+def test_the_log_stays_for_a_run_that_did_not_see_all_of_it(world: LogWorld) -> None:
+    """A commit that waits for a standby lies before the run in the log, and only the log has it."""
+    world.update(ITEMS, 2, "waits")
+    done = world.commit()
+    world.flush()
+    world.clock += timedelta(days=1)
+    world.sweep(without_last=True)
+    world.insert("1", NOTES, 11, "of another tenant")
+    world.commit()
+    world.flush()
+    vault = world.vault.vault()
+    execute(vault, plan_forget(vault, SOURCE, [1], now=datetime.now(UTC), grace=GRACE), world.vault.keys.signer)
+    vault = world.vault.vault()
+    execute(vault, plan_prune(vault, SOURCE, now=_later(8), grace=GRACE), world.vault.keys.signer)
+    _check(world, done)
+
+
 def test_an_erasure_waits_for_the_fold_of_what_was_given_away(world: LogWorld, state: LocalState) -> None:
     """A row that went to another tenant lies in the giver's log, until a fold writes it into the receiver's."""
     vault = world.vault.vault()
