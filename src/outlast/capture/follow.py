@@ -23,7 +23,7 @@ from outlast.capture.checkpoint import DOUBTS, doubts_from_json, doubts_to_json
 from outlast.capture.epoch import Begun, begin, reader_of, standing, take_up, why_not
 from outlast.capture.flushing import Flusher
 from outlast.capture.follow_options import FollowOptions, FollowResult
-from outlast.capture.frames import Frames
+from outlast.capture.frames import Did, Frames
 from outlast.capture.guarding import Guard
 from outlast.capture.mending import Mended, Mending
 from outlast.capture.numbering import Numbering
@@ -270,14 +270,14 @@ class Follower:
             for change in self._schema.heard(message, transaction):
                 if change.kind is ChangeKind.DROPPED and change.table is not None:
                     self._guard.dropped(change.table, transaction)
-        memory = self._options.memory_bytes
+        memory, did = self._options.memory_bytes, list[Did]()
         for prepared in blocks:
             router.route(prepared)
             if frames.size_bytes > memory or self._map.unsaved > UNSAVED_MAX:
-                frames.end(last=False)
+                did += frames.end(last=False)
                 self._flush(stream, partial=True) if not silent else self._map.spill()
         router.end()
-        did = frames.end()
+        did += frames.end()
         self._routed = transaction.end_lsn
         self._position = Lsn(transaction.end_lsn)
         self._as_of_us = transaction.time_us
