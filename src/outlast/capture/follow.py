@@ -397,6 +397,8 @@ class Follower:
             with mending.look_again(self._place, self._names, unseen) as again:
                 again.seed(self._map, self._numbers, self._place.state.directory)
                 self._schema.use(again.tables, again.only)
+                frames.read_anew(unseen, again.until)
+                self._schema.urgent = True
                 lacks = set(again.tables.partial) - set(self._tables.partial)
                 frames.contents.partial.extend(sorted(lacks))
                 self._use(again.tables)

@@ -6,6 +6,7 @@ a segment is written, and what counts after a crash, is flushing.py's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -186,6 +187,13 @@ class Frames:
                 gaps[place] = replace(gap, xid=None, noticed=since)
                 return
         gaps.append(Gap(since, reason, table, None, self._xid or None))
+
+    def read_anew(self, doubts: Mapping[TableName | None, Lsn], until: Lsn) -> None:
+        """Whose the rows of these tables are was read at a later place of the log: up to there it may be told wrongly,
+        also on a backup of somebody else's that began after the doubt did."""
+        for table, since in doubts.items():
+            reason = "whose its rows are was read anew"
+            self.contents.gaps.append(Gap(since, reason, table, None, None, max(since, until)))
 
     @property
     def position(self) -> Lsn:

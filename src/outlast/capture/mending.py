@@ -49,6 +49,7 @@ class Again:
     session: Session
     tables: Tables
     only: frozenset[TableName] | None
+    until: Lsn  # the snapshot saw nothing that is later
 
     def seed(self, map_: RouteMap, numbers: Numbering, spool_directory: Path) -> None:
         seed(self.session, self.tables, map_, numbers, spool_directory, self.only)
@@ -84,7 +85,7 @@ class Mending:
         only = frozenset(table for table in doubts if table is not None)
         with open_snapshot(place.target, "follow") as snapshot:
             tables = look(snapshot.session, place.settings, names)
-            yield Again(snapshot.session, tables, None if None in doubts else only)
+            yield Again(snapshot.session, tables, None if None in doubts else only, snapshot.moment.high)
         low = snapshot.moment.low
         self._seeded |= {table: max(low, since) for table, since in doubts.items()}
 
