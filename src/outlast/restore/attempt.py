@@ -72,7 +72,7 @@ class Attempt:
             plan = self._planned(self.sessions.reader(), stage, settled)
             self.sessions.rest()
             writer = self.sessions.writer()
-            plan = with_shared(writer, self.scope, stage, plan)
+            plan = self._told(writer, stage, with_shared(writer, self.scope, stage, plan))
             more = resolve(writer, self.scope, stage, plan)
             if not more:
                 break
@@ -115,13 +115,20 @@ class Attempt:
             images.append(self.keeper.images(self.past.tenant, self.place))
         plan = self._planned(work.reader, work.stage, settled, images[0] if images else None)
         self.sessions.rest()
-        return with_shared(work.writer, self.scope, work.stage, plan), images
+        plan = with_shared(work.writer, self.scope, work.stage, plan)
+        return self._told(work.writer, work.stage, plan), images
 
     def _planned(
         self, reader: Session, stage: Stage, settled: tuple[Resolution, ...], images: TenantImages | None = None
     ) -> TenantPlan:
         live = TenantLive(reader, self.scope.catalog, self.past.tenant.key)
-        return plan_on(reader, live, stage, self.scope, self.past, images, settled)
+        plan = plan_on(reader, live, stage, self.scope, self.past, images, settled)
+        if self.scope.shared_rows is not None:
+            self.scope.shared_rows.look(reader, stage.counts)
+        return plan
+
+    def _told(self, connection: Session, stage: Stage, plan: TenantPlan) -> TenantPlan:
+        return replace(plan, notes=(*plan.notes, *notes_on_shared(connection, self.scope, stage)))
 
     def _write(self, work: Work, plan: TenantPlan, images: list[TenantImages]) -> TenantPlan:
         self.written = (work.number(), plan)
@@ -179,6 +186,11 @@ def plan_on(
 ) -> TenantPlan:
     """How one tenant is planned, alone or in a group (groups.py)."""
     return plan_tenant(reader, live, stage, scope, past, images, settled)
+
+
+def notes_on_shared(connection: Session, scope: Scope, stage: Stage) -> tuple[str, ...]:
+    """What to tell of shared rows that staged rows point at: they may have changed since the moment."""
+    return () if scope.shared_rows is None else scope.shared_rows.notes(connection, stage, scope.facts)
 
 
 def apply_on(

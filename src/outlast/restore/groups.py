@@ -23,7 +23,7 @@ from outlast.core.plan import TenantPlan, TenantState
 from outlast.core.table import Table, TableName
 from outlast.core.tenant import RESERVED, TenantKey
 from outlast.restore.applying import NotExactError, SurplusError
-from outlast.restore.attempt import apply_on, plan_on, transaction_status
+from outlast.restore.attempt import apply_on, notes_on_shared, plan_on, transaction_status
 from outlast.restore.history import Past
 from outlast.restore.live import LiveRun, group_runs, read_snapshot
 from outlast.restore.reversal import Reversal
@@ -224,6 +224,7 @@ class Groups:
             if due:
                 self._send(staged, stage)
                 state = self._check(stage, scope)
+                due = _noted(due, notes_on_shared(sessions.writer(), scope, stage))
                 outcomes |= {plan.tenant.key: replace(plan, state=state) for plan in due}
             return outcomes
         with sessions.together() as work:
@@ -231,6 +232,7 @@ class Groups:
             sessions.rest()
             if due:
                 self._send(staged, work.stage)
+                due = _noted(due, notes_on_shared(work.writer, scope, work.stage))
                 outcomes |= {plan.tenant.key: plan for plan in self._write(work, scope, due, images)}
         return outcomes | done
 
@@ -240,6 +242,8 @@ class Groups:
         """What is settled already, the plans that are to be written, their rows, and their before-images."""
         staged = GroupStage(_GROUP_BYTES_MAX)
         plans, images = self._plans(reader, scope, group, staged)
+        if scope.shared_rows is not None:
+            scope.shared_rows.look(reader, staged.accepted)
         outcomes = {plan.tenant.key: plan for plan in plans if plan.state is TenantState.RIGHT}
         return outcomes, [plan for plan in plans if plan.state is TenantState.PLANNED], staged, images
 
@@ -317,6 +321,11 @@ class Groups:
             raise SplitError from error
         notes, kept = applied.notes, applied.kept
         return [replace(plan, state=TenantState.DONE, notes=(*plan.notes, *notes), kept=kept) for plan in plans]
+
+
+def _noted(plans: Sequence[TenantPlan], notes: tuple[str, ...]) -> list[TenantPlan]:
+    """With what is told of the group as a whole."""
+    return [replace(plan, notes=(*plan.notes, *notes)) for plan in plans]
 
 
 class _Shared:

@@ -25,6 +25,7 @@ from outlast.restore.history import Past
 from outlast.restore.reversal import Reversal
 from outlast.restore.scope import Scope, check_keep
 from outlast.restore.sessions import Sessions
+from outlast.restore.shared_rows import SharedRows
 from outlast.restore.undo import Place, UndoKeeper
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
@@ -94,7 +95,9 @@ class Restorer:
         facts = read_facts(reader, catalog, [*catalog.owned, *catalog.shared], self.rules)
         tables = tuple(sorted(owned, key=lambda table: table.name))
         check_keep(self.recipe, tables)
-        return Scope(catalog, facts, tables, chosen, self.recipe, self.shared)
+        # Undoing makes it as before the plan, which is no stored moment
+        shared_rows = SharedRows(None if self.recipe.undo_of else self.shared, catalog)
+        return Scope(catalog, facts, tables, chosen, self.recipe, self.shared, shared_rows)
 
     def shape(self) -> str:
         """A hash of what a plan depends on in the live schema."""

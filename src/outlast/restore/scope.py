@@ -10,6 +10,7 @@ from outlast.core.recipe import Mode, Recipe
 from outlast.core.table import Table, TableName
 from outlast.restore.history import Past, PastTable
 from outlast.restore.reversal import Reversal, ReversedTable
+from outlast.restore.shared_rows import SharedRows
 from outlast.restore.wishes import Keep
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.write_facts import WriteFacts
@@ -28,6 +29,7 @@ class Scope:
     chosen: frozenset[TableName] | None = None  # --table; None: all
     recipe: Recipe = field(default_factory=Recipe)
     shared: Callable[[], Past] | None = None
+    shared_rows: SharedRows | None = None  # held against the moment, for warnings
 
     @property
     def whole(self) -> bool:

@@ -52,6 +52,11 @@ class GroupStage:
         return {table: rows for table, (_, rows) in self._current.items()}
 
     @property
+    def accepted(self) -> tuple[TableName, ...]:
+        """The tables of which the group has rows."""
+        return tuple(self._accepted)
+
+    @property
     def in_transaction(self) -> bool:
         return False
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
+from outlast.core.errors import OutlastError
 from outlast.core.plan import ConflictKind, Plan, Policy, Recipe, TenantPlan, TenantState
 from outlast.restore.history import Past
 from outlast.sources.postgres.catalog import OwnershipSettings
@@ -157,3 +158,39 @@ def test_a_conflict_that_came_after_the_plan(shop: Shop) -> None:
     assert outcome.state is TenantState.REFUSED
     assert job.errors[0].code == "stale"
     assert shop.connection.execute("SELECT count(*) FROM users WHERE account_id = 1").fetchone() == (0,)
+
+
+def test_a_shared_parent_that_changed(shop: Shop) -> None:
+    """It is named in the plan with what differs, alone and in a group, and never rewound: all tenants share it."""
+    past = shared_past(shop.url, SETTINGS)
+    changed = [(1, "FREE"), (7, "bronze")]
+    shop.run("UPDATE plans SET name = 'bronze' WHERE id = 7; UPDATE plans SET name = 'FREE' WHERE id = 1")
+    told = (
+        "warning: restored rows point at 1 shared row of public.plans that changed since the moment, and stay as they"
+        " are now: id = (7); columns that differ: name"
+    )
+    for recipe in (Recipe(with_shared=True), Recipe()):
+        outcome = planned_and_applied(shop.url, SETTINGS, shop.pasts, recipe, shared=lambda: past)
+        assert (outcome.state, outcome.exact, outcome.notes) == (TenantState.DONE, True, (told,))
+        assert shop.connection.execute("SELECT id, name FROM plans ORDER BY id").fetchall() == changed
+        shop.run(WIPE)
+    shop.run("INSERT INTO accounts VALUES (3, 'third', 7)")
+    pasts = shop.pasts | remember(shop.url, SETTINGS, ["3"])
+    shop.run("DELETE FROM accounts WHERE id = 3")
+    with restorer(shop.url, SETTINGS, shared=lambda: past) as job:
+        assert [one.notes for one in job.plan(subjects(pasts))] == [(told,), (told,)]
+        assert [(one.state, one.notes) for one in job.execute(subjects(pasts))] == [(TenantState.DONE, (told,))] * 2
+    shop.run(WIPE + "DELETE FROM accounts WHERE id = 3")
+    shop.run("ALTER TABLE plans ADD COLUMN added int; UPDATE plans SET name = 'gold' WHERE id = 7")
+    assert planned_and_applied(shop.url, SETTINGS, shop.pasts, Recipe(), shared=lambda: past).notes == ()
+
+
+def test_shared_rows_that_cannot_be_compared(shop: Shop) -> None:
+    """That is told, and keeps nobody from being restored."""
+
+    def past() -> Past:
+        raise OutlastError("the key is missing")
+
+    outcome = planned_and_applied(shop.url, SETTINGS, shop.pasts, Recipe(), shared=past)
+    assert outcome.state is TenantState.DONE
+    assert outcome.notes == ("shared rows of public.plans were not held against the moment: the key is missing",)
