@@ -304,6 +304,7 @@ class RouteMap:
         try:
             for space in spaces:
                 self._run("DELETE FROM route WHERE id >= ? AND id < ?", *_range(space.number))
+                self._run("DELETE FROM spilled WHERE id >= ? AND id < ?", *_range(space.number))
             for part in parts:
                 self._many("INSERT OR REPLACE INTO route VALUES (?, ?)", part)
             self._run("COMMIT")
@@ -312,6 +313,7 @@ class RouteMap:
                 self._connection.execute("ROLLBACK")
             raise
         numbers = {space.number for space in spaces}
+        self._wiped -= numbers  # by a TRUNCATE that the new routes are later than
         for held in (self._young, self._old, self._dirty):
             for id_ in [id_ for id_ in held if int.from_bytes(id_[:2], "big") in numbers]:
                 del held[id_]
