@@ -394,6 +394,8 @@ class Follower:
             return
         self.watch.doubts(frames.doubtful)
         if unseen := mending.unseen(frames.doubtful):
+            # First, since a crash after it leaves a map that is ahead of the checkpoint.
+            self._map.keep({DOUBTS: doubts_to_json(frames.doubtful)})
             with mending.look_again(self._place, self._names, unseen) as again:
                 again.seed(self._map, self._numbers, self._place.state.directory)
                 self._schema.use(again.tables, again.only)

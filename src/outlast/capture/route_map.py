@@ -285,6 +285,12 @@ class RouteMap:
         assert isinstance(found, dict)
         return found
 
+    def keep(self, notes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set notes at once, before the next commit."""
+        self._begin()
+        self._put_notes(notes)
+        self._run("COMMIT")
+
     def clear(self) -> None:
         """Forget every route, tenant and note: another epoch begins."""
         self._begin()
