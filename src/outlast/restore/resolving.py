@@ -24,6 +24,7 @@ from outlast.restore.scope import Scope
 from outlast.sources.postgres.schema import UniqueIndex
 from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write_conflicts import missing_parents, visible
+from outlast.sources.postgres.write_rights import require_insert
 from outlast.sources.postgres.write_stage import Stage
 from outlast.sources.postgres.write_taken import TakenRow, next_values, taken_rows
 
@@ -154,6 +155,8 @@ def with_shared(connection: Session, scope: Scope, stage: Stage, plan: TenantPla
             if key.references in shared and key.table in stage.counts and key.enforced:
                 for values in missing_parents(connection, tables, key, stage, scope.facts):
                     wanted.setdefault(key.references, set()).add((key.referenced_columns, values))
+        for name in wanted:
+            require_insert(connection, tables[name])
         staged = [_stage_shared(scope, stage, tables[name], wanted[name]) for name in sorted(wanted)]
         if not any(count for _, count, _ in staged):
             break

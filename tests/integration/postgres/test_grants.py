@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from outlast.core.errors import Refused
 from outlast.core.table import TableName
 from outlast.sources.postgres.check import check, unreadable
 from outlast.sources.postgres.dump import dump_schema
@@ -16,6 +17,7 @@ from outlast.sources.postgres.grants import ROLES, print_grants
 from outlast.sources.postgres.ownership import propose
 from outlast.sources.postgres.session import Target, connect
 from outlast.sources.postgres.setup import verify
+from outlast.sources.postgres.write_rights import require_insert
 from tests.integration.postgres.conftest import look, run
 
 SCHEMA = (
@@ -131,6 +133,30 @@ def test_the_restores_role_writes_what_is_owned_and_only_locks_what_is_shared(gr
         )
     )
     assert not any(may(granted, "outlast_restore", *WRITES))
+
+
+def test_putting_back_shared_rows_is_a_right_of_its_own(granted: str) -> None:
+    """Without it --with-shared is refused by the name of the right; the optional lines, uncommented, give it."""
+    run(granted, "CREATE TABLE app.apart (id int PRIMARY KEY)")
+    proposal = propose(look(granted, "app.accounts")) | {"app.private": "ignored", "app.apart": "shared"}
+    catalog = look(granted, "app.accounts", proposal)
+    plans = next(table for table in catalog.tables if table.name == TableName("app", "plans"))
+    lines = [line for line in print_grants(catalog).splitlines() if " INSERT ON TABLE " in line]
+    assert lines == [
+        '--   GRANT INSERT ON TABLE "app"."plans" TO outlast_restore;',
+        '--   REVOKE INSERT ON TABLE "app"."plans" FROM outlast_restore;',
+    ]
+    grant, revoke = (line.removeprefix("--   ") for line in lines)
+    url = as_role(granted, "outlast_restore")
+    for right, allowed in ((None, False), (grant, True), (revoke, False)):
+        run(granted, *([right] if right else []))
+        with connect(Target(url), role="restore", autocommit=True) as session:
+            if allowed:
+                require_insert(session, plans)
+                continue
+            with pytest.raises(Refused, match=r"app\.plans: role outlast_restore may not INSERT") as caught:
+                require_insert(session, plans)
+            assert 'GRANT INSERT ON TABLE "app"."plans" TO "outlast_restore";' in str(caught.value.hint)
 
 
 def test_the_followers_role_reads_and_may_replicate(granted: str) -> None:

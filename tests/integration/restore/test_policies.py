@@ -160,6 +160,31 @@ def test_a_conflict_that_came_after_the_plan(shop: Shop) -> None:
     assert shop.connection.execute("SELECT count(*) FROM users WHERE account_id = 1").fetchone() == (0,)
 
 
+def test_a_shared_parent_without_the_right(shop: Shop) -> None:
+    """A role that may not INSERT there is told in the plan which GRANT it needs; nothing is changed."""
+    past = shared_past(shop.url, SETTINGS)
+    shop.run("DELETE FROM plans WHERE id = 7")
+    role = f"putting_back_{shop.connection.info.dbname}"
+    shop.run(
+        f"CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};"
+        f" GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}; REVOKE INSERT ON plans FROM {role}"
+    )
+    try:
+        before = shop.rows()
+        url = shop.url.replace("postgres@", f"{role}@")
+        recipe = Recipe(with_shared=True)
+        for work in ("plan", "execute"):
+            with restorer(url, SETTINGS, recipe=recipe, shared=lambda: past) as job:
+                (outcome,) = getattr(job, work)(subjects(shop.pasts))
+            assert (outcome.state, job.errors[0].code) == (TenantState.REFUSED, "privilege")
+            assert f'GRANT INSERT ON TABLE "public"."plans" TO "{role}";' in str(job.errors[0].hint)
+        assert shop.rows() == before
+        shop.run(f"GRANT INSERT ON plans TO {role}")
+        assert planned_and_applied(url, SETTINGS, shop.pasts, recipe, shared=lambda: past).state is TenantState.DONE
+    finally:
+        shop.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_a_shared_parent_that_changed(shop: Shop) -> None:
     """It is named in the plan with what differs, alone and in a group, and never rewound: all tenants share it."""
     past = shared_past(shop.url, SETTINGS)

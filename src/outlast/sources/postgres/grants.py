@@ -174,11 +174,37 @@ def _restore(catalog: Catalog) -> str:
     lines += [f"GRANT SELECT, USAGE, UPDATE ON SEQUENCE {_name(sequence)} TO {RESTORE};" for sequence in sequences]
     lines += [
         _row_security([*owned, *shared], RESTORE),
+        *_putting_back_shared(catalog),
         "-- Optional, superuser only: lets a restore put rows back without the users' triggers firing, where sound.",
         f"--   GRANT SET ON PARAMETER session_replication_role TO {RESTORE};",
         "",
     ]
     return "\n".join(lines)
+
+
+def _putting_back_shared(catalog: Catalog) -> list[str]:
+    """Not granted as a rule: what takes tenants' rows in hand every day must not add to what all tenants share."""
+    tables = [_name(name) for name in sorted(_pointed_at(catalog))]
+    if not tables:
+        return []
+    return [
+        "-- Optional, for `restore --with-shared` only: puts back shared rows that are gone and that tenants' rows",
+        "-- point at. Grant it on the table that the refusal names, for the time of that restore, then take it away:",
+        *(f"--   GRANT INSERT ON TABLE {table} TO {RESTORE};" for table in tables),
+        *(f"--   REVOKE INSERT ON TABLE {table} FROM {RESTORE};" for table in tables),
+    ]
+
+
+def _pointed_at(catalog: Catalog) -> set[TableName]:
+    """Shared tables that owned ones point at, and those that these point at in turn."""
+    shared = {table.name for table in catalog.shared}
+    found: set[TableName] = set()
+    fresh = {table.name for table in catalog.owned}
+    while fresh:
+        fresh = {key.references for key in catalog.foreign_keys if key.table in fresh and key.references in shared}
+        fresh -= found
+        found |= fresh
+    return found
 
 
 def _halt(halted: Sequence[str]) -> str:
