@@ -212,8 +212,9 @@ class Follower:
         """The old log ends here: what is in memory was never confirmed and is in the new base."""
         self.watch.alarm("gap", f"the change stream has a gap: {reason}")
         self._asking.close()
+        self._mending.forget()
         self._frames.take()
-        self._oldest = None
+        self._oldest = self._mended = None
         self._open(self._patiently(lambda: self._begun(reason), again=True))
         self._result.epoch = self._flusher.checkpoint.epoch
 

@@ -96,6 +96,12 @@ class Mending:
         self._thread = Thread(target=self._run, args=(self._open_place, jobs), name="outlast mending", daemon=True)
         self._thread.start()
 
+    def forget(self) -> None:
+        """Another log begins: what was read for the old one says nothing of it, and positions may be lower."""
+        self.close()
+        self._thread = self._ended = None
+        self._seeded = {}
+
     def done(self) -> Mended | None:
         """The backup that has ended since this was last asked."""
         if self._thread is None or self._thread.is_alive():
