@@ -92,9 +92,22 @@ def undo_signer(invocation: Invocation) -> Signer:
 
 
 def entries_of(invocation: Invocation, plan: Plan, names: Sequence[str]) -> list[TenantEntry]:
-    """Tenants by key or label as of the plan's moment; of a damage, as of its end: some came within it."""
-    from outlast.restore.history import find_entries, resolve
+    """Tenants by key or label as of the plan's moment; of a damage, as of its end: some came within it.
 
+    Of an undo, by key, as its plan's before-images have them: no run has to know them, nor this host the plan.
+    """
+    from outlast.restore.history import find_entries, resolve
+    from outlast.restore.undone import undone_tenants
+
+    if plan.recipe.undo_of:
+        found = undone_tenants(invocation.vault, plan.source, plan.recipe.undo_of, names)
+        if gone := set(names) - {entry.tenant.key for entry in found}:
+            raise Refused(
+                f"{len(gone):,} tenants of plan {plan.recipe.undo_of} have no before-image in the vault any more",
+                hint="What is left of it: outlast undo with its id plans anew.",
+                code="nothing-to-undo",
+            )
+        return found
     at = resolve(invocation.vault, plan.source, plan.recipe.damage_until or moment_text(plan))
     return find_entries(invocation.vault, plan.source, names, at)
 
@@ -128,15 +141,26 @@ def _stored(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Past]
 
 
 def _undone(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Reversal]:
-    from outlast.restore.attempt import transaction_status
     from outlast.restore.undo import reversal_of
-    from outlast.sources.postgres.session import connect
     from outlast.vault.undo import list_undo
 
     vault, undone = invocation.vault, plan.recipe.undo_of
     assert undone is not None
     objects = list_undo(vault.store, plan.source, undone, vault.pin.signers)
-    target = target_of(invocation, plan)
+    committed = committed_in(target_of(invocation, plan))
+
+    def read(entry: TenantEntry) -> Reversal:
+        key = vault.key(plan.source, entry)
+        return reversal_of(vault.store, objects, entry.prefix, undone, key, committed)
+
+    return read
+
+
+def committed_in(target: Target) -> Callable[[str], bool]:
+    """Tells of a transaction of that database, by its number, whether it was committed. Asks once; safe for lanes."""
+    from outlast.restore.attempt import transaction_status
+    from outlast.sources.postgres.session import connect
+
     known: dict[str, bool] = {}
     lock = Lock()
 
@@ -148,11 +172,7 @@ def _undone(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Rever
                     known[xid] = transaction_status(session, xid) != "aborted"
             return known[xid]
 
-    def read(entry: TenantEntry) -> Reversal:
-        key = vault.key(plan.source, entry)
-        return reversal_of(vault.store, objects, entry.prefix, undone, key, committed)
-
-    return read
+    return committed
 
 
 def shared_past(invocation: Invocation, plan: Plan) -> Past:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.commands import Outlast
 from tests.integration.restore.test_conflicts import SCHEMA, WIPE
+from tests.servers import Server
 
 
 @pytest.fixture
@@ -68,6 +69,59 @@ def test_what_was_changed_again(shop: tuple[Outlast, psycopg.Connection]) -> Non
     assert (refused.exit_code, [one["kind"] for one in refused.json["conflicts"]]) == (3, ["changed-since"])
     assert project.done("--json", "undo", done["plan"], "--prefer", "live", "--execute").json["effect"] == {}
     project.done("undo", done["plan"], "--prefer", "vault", "--execute")
+    assert users(connection) == NOW
+
+
+def test_on_another_host(shop: tuple[Outlast, psycopg.Connection]) -> None:
+    """A host that does not have the plan undoes it by the vault's before-images: conflicts and undo as anywhere."""
+    project, connection = shop
+    done = project.done("--json", "restore", "acme", "--mode", "rewind", "--delete-newer", "--execute").json["plan"]
+    for kept in (project.folder / ".outlast").glob("state*"):
+        kept.rename(project.folder / kept.name)
+    assert project("apply", done).exit_code == 2
+    connection.execute("UPDATE users SET nick = 'later' WHERE id = 11")
+    refused = project("--json", "undo", done[:8])
+    assert (refused.exit_code, [one["kind"] for one in refused.json["conflicts"]]) == (3, ["changed-since"])
+    connection.execute("UPDATE users SET nick = 'bob' WHERE id = 11")
+    shown = project.done("undo", done[:8])
+    assert f"Plan {done} is not in this host's state" in shown.stderr
+    assert f"taking back plan {done}" in shown.stdout
+    (made,) = {one["plan"] for one in project.done("--json", "plans").json["plans"] if one["state"] == "planned"}
+    assert users(connection) == THEN
+    project.done("apply", made)
+    assert users(connection) == NOW
+    project.done("undo", made, "--execute")
+    assert users(connection) == THEN
+    for unknown in ("0000", "../../main", done + "0"):
+        refused = project("--json", "undo", unknown)
+        assert (refused.exit_code, "in the vault" in refused.json["error"]["message"]) == (2, True), refused
+
+
+def test_of_a_tenant_that_no_run_has(shop: tuple[Outlast, psycopg.Connection]) -> None:
+    """What is undone needs no run: a job for another machine finds the tenant in the before-images."""
+    project, connection = shop
+    connection.execute(WIPE.encode())
+    done = project.done("--json", "restore", "acme", "--execute").json["plan"]
+    (kept,) = undo_objects(project)
+    for path in (project.folder / "vault").rglob("runs/*"):
+        path.rename(project.folder / path.name)
+    (project.folder / ".outlast" / "state.sqlite").unlink()
+    project.done("undo", done, "--execute")
+    assert users(connection) == []
+    assert kept.exists()
+
+
+def test_of_another_database(shop: tuple[Outlast, psycopg.Connection], server: Server) -> None:
+    """A host without the plan does not know the URL that it was written --into, and says so."""
+    project, connection = shop
+    with server.new_database() as url:
+        with psycopg.connect(url, autocommit=True) as beside:
+            beside.execute(SCHEMA.encode())
+            beside.execute(WIPE.encode())
+        done = project.done("--json", "restore", "acme", "--into", url, "--execute").json["plan"]
+    (project.folder / ".outlast" / "state.sqlite").unlink()
+    refused = project("--json", "undo", done, "--execute")
+    assert (refused.exit_code, refused.json["error"]["code"]) == (3, "other-database")
     assert users(connection) == NOW
 
 
