@@ -29,8 +29,11 @@ SESSIONS: Mapping[str, Sequence[str]] = {
     "init": (f"outlast init {SHOWN_URL} --tenant-table accounts --tenant-label slug",),
     "backup": ("outlast check", "outlast backup"),
     "restore": (f"outlast restore {TENANT}", "outlast apply PLAN"),
+    "damage": ("outlast damage --since before:XID", "outlast restore --damage-since before:XID --execute"),
 }
-"""What the README runs, in this order. PLAN is the id that the command before it printed."""
+"""What the README runs, in this order. PLAN is the id that the command before it printed, XID a script's transaction."""
+
+FOUND = 4
 
 README_PARTS = tuple(SESSIONS)
 EXECUTABLE = Path(sys.executable).parent / "outlast"
@@ -54,24 +57,43 @@ def _session(name: str, folder: Path, server: EmbeddedServer, url: str) -> str:
     if name == "restore":
         with psycopg.connect(url) as connection:
             connection.execute("DELETE FROM accounts WHERE slug = %s", [TENANT])
+    xid = _followed(folder, url) if name == "damage" else ""
     parts: list[str] = []
     for shown in SESSIONS[name]:
+        shown = shown.replace("XID", xid)
         plan = re.search(r"outlast apply (\S+)", "\n".join(parts))
         shown = shown.replace("PLAN", plan[1]) if plan and "PLAN" in shown else shown
-        done = subprocess.run(
-            [EXECUTABLE, *shlex.split(shown.replace(SHOWN_URL, url))[1:]],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder), "NO_COLOR": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{shown}: {done.stdout}"
-        printed = "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines())
+        output = _run(folder, shown.replace(SHOWN_URL, url), FOUND if "damage --since" in shown else 0)
+        printed = "\n".join(line.rstrip() for line in output.strip("\n").splitlines())
         printed = printed.replace(url, SHOWN_URL).replace(str(server.folder), "db.example")
         parts.append(f"$ {shown}\n{printed}\n")
     return "\n".join(parts).rstrip()
+
+
+def _run(folder: Path, command: str, expected: int) -> str:
+    done = subprocess.run(
+        [EXECUTABLE, *shlex.split(command)[1:]],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expected, f"{command}: {done.stdout}"
+    return done.stdout
+
+
+def _followed(folder: Path, url: str) -> str:
+    """Follow the database, and delete two tenants in one transaction. Returns its number."""
+    _run(folder, "outlast follow --setup --execute", 0)
+    _run(folder, "outlast follow --until-current", 0)
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM accounts WHERE slug IN ('tenant-8', 'tenant-9')")
+        row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+    _run(folder, "outlast follow --until-current", 0)
+    assert row is not None
+    return str(row[0])
 
 
 def shape(text: str) -> str:
