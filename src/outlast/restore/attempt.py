@@ -19,7 +19,7 @@ from outlast.restore.applying import Applied, NotExactError, SurplusError, apply
 from outlast.restore.history import Past
 from outlast.restore.live import Live, TenantLive
 from outlast.restore.planning import Scope, plan_tenant
-from outlast.restore.resolving import resolve, with_shared
+from outlast.restore.resolving import left_out, resolve, with_shared
 from outlast.restore.reversal import Reversal
 from outlast.restore.sessions import Sessions, Work
 from outlast.restore.staging import Staging
@@ -171,7 +171,9 @@ class Attempt:
 
     def _with_conflicts(self, plan: TenantPlan, stage: Stage) -> TenantPlan:
         catalog, facts = self.scope.catalog, self.scope.facts
-        found = [*find_conflicts(self.sessions.writer(), catalog, stage, facts, plan.tenant.key)]
+        writer = self.sessions.writer()
+        conflicts = find_conflicts(writer, catalog, stage, facts, plan.tenant.key)
+        found = [*left_out(writer, self.scope, stage, plan, conflicts)]
         return refused(plan, found) if found or plan.conflicts else plan
 
 

@@ -9,10 +9,10 @@ import hashlib
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from outlast.core.conflict import Policy, Resolution
+from outlast.core.conflict import Conflict, ConflictKind, Policy, Resolution
 from outlast.core.effect import SAMPLES_MAX, Count, Effect, Operation, merge
 from outlast.core.plan import TenantPlan
 from outlast.core.row import NULL, escape
@@ -142,6 +142,51 @@ def _new_key(table: Table, one: Resolution) -> str:
     return "\t".join(one.values.get(name, old[name]) for name in table.key)
 
 
+def left_out(
+    connection: Session, scope: Scope, stage: Stage, plan: TenantPlan, conflicts: Iterable[Conflict]
+) -> Iterator[Conflict]:
+    """The conflicts, those over parents that a policy left out told as such: `skip` takes nothing else along."""
+    tables = {table.name: table for table in scope.catalog.tables}
+    keys = {(str(key.table), key.name): key for key in scope.catalog.foreign_keys}
+    for one in conflicts:
+        key = keys.get((one.table, one.constraint or "")) if one.kind is ConflictKind.PARENT_GONE else None
+        skipped = [] if key is None else _skipped(plan, tables[key.references])
+        if key is None or not skipped:
+            yield one
+            continue
+        parent = tables[key.references]
+        by_key = set(key.referenced_columns) <= set(parent.key)
+        values = (
+            {tuple(fields[name] for name in key.referenced_columns): by for fields, by in skipped} if by_key else {}
+        )
+        missing = [
+            tuple("" if text is None else _as_field(text) for text in row)
+            for row in missing_parents(connection, tables, key, stage, scope.facts)
+        ]
+        rows = [row for row in missing if row in values]
+        if by_key and not rows:
+            yield one
+            continue
+        names = sorted({values[row] for row in rows} if by_key else {by for _, by in skipped})
+        policies = " and ".join(f"--on-conflict {name}=skip" for name in names)
+        what = f"{len(rows):,} of these {parent.name} rows" if by_key else f"perhaps these {parent.name} rows"
+        yield replace(
+            one,
+            message=f"{one.message}; {what} {'was' if len(rows) == 1 else 'were'} left out by {policies}",
+            hint="A row cannot be left out while others point at it: choose another policy than skip (suffix, null,"
+            f" remap), or restore without {one.table} (--table names those to restore).",
+        )
+
+
+def _skipped(plan: TenantPlan, table: Table) -> list[tuple[dict[str, str], str]]:
+    """The keys of the rows of a table that were left out, and the constraint it was for."""
+    return [
+        (dict(zip(table.key, one.key.split("\t"), strict=True)), one.constraint)
+        for one in plan.resolutions
+        if one.policy is Policy.SKIP and one.table == str(table.name)
+    ]
+
+
 def with_shared(connection: Session, scope: Scope, stage: Stage, plan: TenantPlan) -> TenantPlan:
     """Stage the shared rows that staged rows point at and that are gone, as the vault has them, and theirs in turn."""
     if not scope.recipe.with_shared or scope.shared is None:
@@ -190,3 +235,8 @@ def _stage_shared(
     stage.fill(table, [lines], Counter({"i": len(found)}), set())
     samples = tuple(shown_key(layout_of(table).key_of(row)) for row in found[:SAMPLES_MAX]) if table.key else ()
     return table.name, Count(len(found), samples=samples), hashlib.sha256(lines).hexdigest()
+
+
+def _as_field(text: str) -> str:
+    """A value as it stands in a resolution's key."""
+    return escape(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")

@@ -70,7 +70,7 @@ def test_a_taken_value(shop: Shop, taken: str, constraint: str, policy: Policy, 
 
 
 def test_a_row_left_out(shop: Shop) -> None:
-    """skip leaves the row in conflict out; what points at it is then a conflict of its own."""
+    """skip leaves the row in conflict out; what points at it is then a conflict of its own, which says why."""
     shop.run("INSERT INTO bookings VALUES (9, 2, '[4,9)')")
     outcome = restored(shop, bookings_room_excl=Policy.SKIP)
     assert outcome.state is TenantState.DONE
@@ -78,7 +78,11 @@ def test_a_row_left_out(shop: Shop) -> None:
     shop.run(WIPE)
     shop.run(USER + "(99, 2, 'ANN@X.ORG', NULL)")
     outcome = restored(shop, users_email=Policy.SKIP, bookings_room_excl=Policy.SKIP)
-    assert [one.kind for one in outcome.conflicts] == [ConflictKind.PARENT_GONE]  # 12's boss is 10
+    (conflict,) = outcome.conflicts  # 12's boss is 10
+    assert conflict.kind is ConflictKind.PARENT_GONE
+    assert "id = (10), by users_boss_fkey; 1 of these public.users rows was left out by" in conflict.message
+    assert conflict.message.endswith("--on-conflict users_email=skip")
+    assert "another policy than skip" in str(conflict.hint)
 
 
 def test_a_policy_that_does_not_help(shop: Shop) -> None:
