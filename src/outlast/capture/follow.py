@@ -24,6 +24,7 @@ from outlast.capture.epoch import Begun, begin, reader_of, standing, take_up, wh
 from outlast.capture.flushing import Flusher
 from outlast.capture.follow_options import FollowOptions, FollowResult
 from outlast.capture.frames import Did, Frames
+from outlast.capture.garbage import rare_collections
 from outlast.capture.guarding import Guard
 from outlast.capture.mending import Mended, Mending
 from outlast.capture.numbering import Numbering
@@ -95,6 +96,7 @@ class Follower:
         with WriterLock(directory, f"{place.source}.follow"), ExitStack() as stack:
             self._map = RouteMap(directory / f"{place.source}.routes.sqlite", place.state.host_key)
             stack.callback(self._map.close)
+            stack.enter_context(rare_collections())
             stack.callback(self._mending.close)
             stack.callback(self._asking.close)
             self._numbers = Numbering(self._map, place.state.host_key, place.keys, place.source)
@@ -238,7 +240,7 @@ class Follower:
                     self._transaction(transaction, blocks, stream)
                 if stream.server_time is not None and stream.server_end.value <= assembler.position:
                     self._as_of, self._as_of_us = stream.server_time, None
-                    self._guard.lag_s = 0.0
+                    self._guard.caught_up()
                 self._position = max(self._position, Lsn(assembler.position))
                 self._between(stream)
                 if self._done():

@@ -22,6 +22,7 @@ from outlast.vault.segment import Effects, Gap, SchemaChange, TransactionSummary
 _SOFT, _MOVED = -1, -2
 _ENTRY_BYTES = 13
 _SUMMARY_BYTES = 160
+_SHARED_MAX = 1_000
 
 _WORDS = {
     OP_INSERT: Operation.INSERT,
@@ -40,6 +41,41 @@ class Did(NamedTuple):
     table: str
     operation: Operation
     rows: int
+
+
+class _Tally:
+    """Rows of one table under one operation in the current transaction, by tenant."""
+
+    __slots__ = ("_parts", "name", "operation", "rows", "table", "word")
+
+    def __init__(self, operation: int, table: LoggedTable) -> None:
+        self.operation = operation
+        self.table = table  # kept, so that an id stays its table's
+        self.name = str(table.name)
+        self.word = _WORDS[operation]
+        self.rows: dict[int, int] = {}
+        self._parts: dict[int, Mapping[str, Mapping[str, int]]] = {}
+
+    def part(self, rows: int) -> Mapping[str, Mapping[str, int]]:
+        """What so many rows are in an effect. Most tenants of most transactions share a few of them."""
+        found = self._parts.get(rows)
+        if found is None:
+            found = {self.name: {self.word: rows}}
+            if rows <= _SHARED_MAX:
+                self._parts[rows] = found
+        return found
+
+
+def _with(
+    before: Mapping[str, Mapping[str, int]], part: Mapping[str, Mapping[str, int]]
+) -> Mapping[str, Mapping[str, int]]:
+    """Both parts of one tenant's effect, in a new one: a part is shared."""
+    both = {name: dict(counts) for name, counts in before.items()}
+    for name, counts in part.items():
+        mine = both.setdefault(name, {})
+        for word, rows in counts.items():
+            mine[word] = mine.get(word, 0) + rows
+    return both
 
 
 @dataclass(slots=True)
@@ -76,8 +112,9 @@ class Frames:
         self._silent = False
         self._part = self._moves = 0
         self._commit = self._end = self._xid = self._time_us = 0
-        self._counts: dict[tuple[int, int, int], int] = {}
-        self._tables: dict[int, tuple[LoggedTable, str]] = {}  # kept, so that an id stays its table's
+        self._tallies: dict[tuple[int, int], _Tally] = {}  # by operation and table
+        self._tally: _Tally | None = None  # the one that was used last
+        self._used: list[_Tally] = []  # in this transaction
 
     def begin(self, transaction: Transaction, *, silent: bool = False) -> None:
         self._transaction, self._silent = transaction, silent
@@ -91,28 +128,34 @@ class Frames:
             self.contents.schema.append(change)
 
     def end(self, *, last: bool = True) -> list[Did]:
-        """The transaction, or (not `last`) what of it goes into this segment, is complete. Says what it did."""
+        """The transaction, or (not `last`) what of it goes into this segment, is complete.
+
+        Says what it did, without updates.
+        """
         if self._silent:
             return []
         did: list[Did] = []
-        effect: dict[str, dict[str, dict[str, int]]] = {}
-        of, tables = self._numbers.of, self._tables
-        for (tenant, operation, table), rows in self._counts.items():
-            if not rows:
-                continue
-            name, word = tables[table][1], _WORDS[operation]
-            did.append(Did(tenant, name, word, rows))
-            counts = effect.setdefault(of(tenant).prefix, {}).setdefault(name, {})
-            counts[word] = counts.get(word, 0) + rows
-            self.contents.changes += rows
+        effect: dict[str, Mapping[str, Mapping[str, int]]] = {}
+        of = self._numbers.of
+        for tally in self._used:
+            for tenant, rows in tally.rows.items():
+                if not rows:
+                    continue
+                prefix, part = of(tenant).prefix, tally.part(rows)
+                effect[prefix] = _with(effect[prefix], part) if prefix in effect else part
+                self.contents.changes += rows
+                if tally.operation != OP_UPDATE:
+                    did.append(Did(tenant, tally.name, tally.word, rows))
+            tally.rows.clear()
+        self._used.clear()
+        self._tally = None
         again = last and not self._part and self._commit in self.interrupted
-        if did or self._part or not last:
+        if effect or self._part or not last:
             self._summarize(effect, last=last and not again)
         if again:
             # In parts, though it is whole: that tells a reader that the parts from before the crash are void.
             self._part += 1
             self._summarize({}, last=True)
-        self._counts.clear()
         if not last:
             self._part += 1
         return did
@@ -140,14 +183,11 @@ class Frames:
             writer = self._begun(tenant)
         writer.change(operation, table, old, new)
         self.size_bytes += _ENTRY_BYTES + (len(old) if old else 0) + (len(new) if new else 0)
-        counted = (tenant, operation, id(table))
-        counts = self._counts
-        if counted in counts:
-            counts[counted] += 1
-        else:
-            counts[counted] = 1
-            if counted[2] not in self._tables:
-                self._tables[id(table)] = (table, str(table.name))
+        tally = self._tally
+        if tally is None or tally.table is not table or tally.operation != operation:
+            tally = self._tally_of(operation, table)
+        rows = tally.rows
+        rows[tenant] = rows.get(tenant, 0) + 1
 
     def move(self, origin: int, to: int, table: LoggedTable, key: bytes, new: bytes) -> None:
         self._moves += 1
@@ -158,17 +198,26 @@ class Frames:
         self._begun(origin).move_out(table, number, key, receiver, self.edges)
         self._begun(to).move_in(table, number, key, new, giver, self.edges)
         self.size_bytes += 2 * (_ENTRY_BYTES + 24 + len(key)) + len(new)
-        self._tables.setdefault(id(table), (table, str(table.name)))
+        rows = self._tally_of(_MOVED, table).rows
         for tenant in (origin, to):
-            counted = (tenant, _MOVED, id(table))
-            self._counts[counted] = self._counts.get(counted, 0) + 1
+            rows[tenant] = rows.get(tenant, 0) + 1
+
+    def _tally_of(self, operation: int, table: LoggedTable) -> _Tally:
+        counted = (operation, id(table))
+        found = self._tallies.get(counted)
+        if found is None:
+            found = self._tallies[counted] = _Tally(operation, table)
+        if not found.rows:
+            self._used.append(found)
+        self._tally = found
+        return found
 
     def soft_deleted(self, tenant: int, table: LoggedTable) -> None:
         if self._silent:
             return
-        self._counts[tenant, OP_UPDATE, id(table)] -= 1
-        counted = (tenant, _SOFT, id(table))
-        self._counts[counted] = self._counts.get(counted, 0) + 1
+        self._tally_of(OP_UPDATE, table).rows[tenant] -= 1
+        rows = self._tally_of(_SOFT, table).rows
+        rows[tenant] = rows.get(tenant, 0) + 1
 
     def doubt(self, table: TableName | None, reason: str, *, lasting: bool = False) -> None:
         since, before = Lsn(self._end), self.doubtful.get(table)

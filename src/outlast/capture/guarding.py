@@ -22,7 +22,7 @@ from outlast.core.moment import Lsn
 from outlast.core.soft_delete import SoftDeleteMarkers
 from outlast.core.table import TableName
 from outlast.core.tenant import ALL, RESERVED, TenantKey
-from outlast.sources.postgres.transactions import Transaction
+from outlast.sources.postgres.transactions import Transaction, time_of
 
 _LOSSES = frozenset({Operation.HARD_DELETE, Operation.SOFT_DELETE, Operation.TRUNCATE})
 
@@ -54,7 +54,7 @@ class Guard:
 
     def __init__(self, listener: Listener | None = None, sizes: Sizes | None = None) -> None:
         self.listener = listener
-        self.lag_s = 0.0  # how far behind the server the stream is read
+        self._place: tuple[int, datetime] | None = None  # where the stream is, and the server's clock then
         self._sizes = sizes
         self._router: Router | None = None
         self._numbers: Numbering | None = None
@@ -73,7 +73,19 @@ class Guard:
     def at(self, transaction: Transaction, server_time: datetime | None) -> None:
         """The stream has come to this transaction; both times are the server's."""
         if self.listener is not None and server_time is not None:
-            self.lag_s = max(0.0, (server_time - transaction.time).total_seconds())
+            self._place = transaction.time_us, server_time
+
+    def caught_up(self) -> None:
+        """All that the server had has been seen."""
+        self._place = None
+
+    @property
+    def lag_s(self) -> float:
+        """How far behind the server the stream is read."""
+        if self._place is None:
+            return 0.0
+        time_us, server_time = self._place
+        return max(0.0, (server_time - time_of(time_us)).total_seconds())
 
     def label_of(self, tenant: TenantKey) -> str | None:
         """The label under which a tenant is known here."""

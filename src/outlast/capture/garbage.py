@@ -1,0 +1,20 @@
+"""How often Python looks for garbage while following: its default costs half of the time of a busy follower."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_COLLECT_AFTER = 50_000
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """What is kept until a flush is no garbage: Python need not look it all through again and again for cycles."""
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
