@@ -61,7 +61,7 @@ def test_one_command_from_damage_to_what_was_there(followed: psycopg.Connection,
     assert found.exit_code == 4
     assert [one["label"] for one in found.json["tenants"]] == [
         *(f"tenant-{number}" for number in range(1, 9)),
-        None,  # gone before anybody could ask for its label
+        "new since",
     ]
     assert found.json["tenants"][0]["effect"] == {
         "public.accounts": {"hard-delete": 1},

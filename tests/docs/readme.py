@@ -31,7 +31,7 @@ SESSIONS: Mapping[str, Sequence[str]] = {
     "restore": (f"outlast restore {TENANT}", "outlast apply PLAN"),
     "damage": ("outlast damage --since before:XID", "outlast restore --damage-since before:XID --execute"),
 }
-"""What the README runs, in this order. PLAN is the id that the command before it printed, XID a script's transaction."""
+"""What the README runs, in this order. PLAN is the id that the command before it printed, XID a transaction."""
 
 FOUND = 4
 

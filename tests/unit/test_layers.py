@@ -21,7 +21,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
     "jobs": frozenset({"core", "sources"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
-    "cli": frozenset({"core", "config", "settings", "state", "vault", "sources", "capture", "restore", "jobs", "replay"}),
+    "cli": frozenset(
+        {"core", "config", "settings", "state", "vault", "sources", "capture", "restore", "jobs", "replay"}
+    ),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }

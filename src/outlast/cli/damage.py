@@ -75,6 +75,7 @@ def damage(
         "transactions": [_transaction_fields(one) for one in found.transactions],
         "dropped": [{"table": name, "xid": xid} for name, xid in found.dropped],
         "gaps": list(found.gaps),
+        "unseen": [str(table) for table in found.unseen],
         "effect": found.hard.to_json(),
     }
     return invocation.output.finish(fields, lambda console: _print(console, found, keys), problem=problem)
@@ -136,8 +137,13 @@ def _print(console: Console, found: DamageReport, keys: Effect | None) -> None:
         console.print(f"Table {name} was dropped by transaction {xid}, with the rows of every tenant.")
     for gap in found.gaps:
         console.print(f"Not known: {gap}")
+    for table in found.unseen:
+        console.print(
+            f"Not known: rows deleted from {table}, which is followed for inserts alone."
+            f" Compare: outlast diff TENANT --at {found.begin} --to live"
+        )
     if not found.found:
-        console.print("Nobody lost a row.")
+        console.print("Nobody lost a row that the log would know of." if found.unseen else "Nobody lost a row.")
 
 
 def _tenant_table(effects: list[tuple[DamagedTenant, Effect]]) -> object:

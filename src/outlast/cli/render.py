@@ -12,6 +12,7 @@ from outlast.core.tenant import Tenant, TenantKey
 if TYPE_CHECKING:
     from rich.console import Console
 
+SAMPLES_WIDTH_MAX = 40
 EFFECT_LINES_MAX = 60
 
 _VERBS = {
@@ -106,7 +107,11 @@ def effect_table(
 
 
 def _samples(samples: Sequence[str], rows: int) -> str:
-    text = ", ".join(samples)
+    text = ""
+    for shown, sample in enumerate(samples):
+        if shown and len(text) + len(sample) > SAMPLES_WIDTH_MAX:
+            return f"{text}, …"
+        text = f"{text}, {sample}" if shown else sample
     return f"{text}, …" if samples and rows > len(samples) else text
 
 

@@ -17,6 +17,7 @@ from outlast.core.effect import SAMPLES_MAX, Count, Effect, Operation, merge
 from outlast.core.entries import Begin, LoggedChange
 from outlast.core.errors import NotFoundError, Refused
 from outlast.core.moment import Lsn
+from outlast.core.table import TableName
 from outlast.core.tenant import ALL, Tenant, TenantKey
 from outlast.restore.difference import shown_key
 from outlast.restore.moments import At
@@ -59,7 +60,8 @@ class DamagingTransaction:
 class DamageReport:
     """`tenants` and `transactions` that lost something: tenants largest first, transactions in the log's order.
 
-    `dropped` are tables with the transaction that dropped them; `gaps` is what the log could not see.
+    `dropped` are tables with the transaction that dropped them; `gaps` is what the log could not see. `unseen` are
+    tables that are followed for inserts alone: what was deleted there is in no log.
     """
 
     since: At
@@ -71,6 +73,7 @@ class DamageReport:
     dropped: tuple[tuple[str, int], ...] = ()
     gaps: tuple[str, ...] = ()
     by_tenant: Mapping[str, tuple[DamagingTransaction, ...]] = field(default_factory=dict)
+    unseen: tuple[TableName, ...] = ()
 
     @cached_property
     def hard(self) -> Effect:
@@ -195,6 +198,7 @@ class _Reading:
             tuple(self._dropped(xid)) if prefix is None else (),
             tuple(self._gaps(prefix)),
             {folder: tuple(transactions) for folder, transactions in by_tenant.items()},
+            unseen=self._unseen(),
         )
 
     def _damaged(self, prefix: str, names: Mapping[str, Tenant], effect: Effect) -> DamagedTenant:
@@ -239,6 +243,10 @@ class _Reading:
                 inside = self._begin < gap.since <= self._end
                 if inside and gap.reason == DROPPED and (xid is None or is_transaction(gap.xid or 0, xid)):
                     yield str(gap.table), gap.xid or 0
+
+    def _unseen(self) -> tuple[TableName, ...]:
+        notable = self._epochs.notable(self._epoch, self._end)
+        return tuple(sorted({table for details in notable for table in details.partial}))
 
     def _gaps(self, prefix: str | None) -> Iterator[str]:
         for details in self._epochs.notable(self._epoch, self._end):

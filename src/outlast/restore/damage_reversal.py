@@ -41,7 +41,7 @@ def damage_reversal(found: DamageReport, entry: TenantEntry, *, whole: bool) -> 
         if table.differs:
             rows += table.rows
             tables[name] = table.reversed()
-    return Reversal(entry.tenant, "the damage", tables, rows, _notes(places))
+    return Reversal(entry.tenant, "the damage", tables, rows, (*_notes(places), *_unseen(found)))
 
 
 def only(found: DamageReport, transactions: Sequence[int]) -> DamageReport:
@@ -73,6 +73,14 @@ def _notes(places: Sequence[Cut]) -> tuple[str, ...]:
         " others changed in between is taken back with them"
         for place in places
         if place.transactions > 1
+    )
+
+
+def _unseen(found: DamageReport) -> tuple[str, ...]:
+    return tuple(
+        f"table {name} is followed for inserts alone: this puts back no row that was deleted there;"
+        f" restore --at {found.begin} --table {name} does"
+        for name in found.unseen
     )
 
 

@@ -234,7 +234,8 @@ def test_no_strong_lock_is_ever_taken(shop: Shop) -> None:
     """Looked up in pg_locks all the while: nothing above ROW EXCLUSIVE on a table of the source."""
     watch = (
         "INSERT INTO seen SELECT c.relname, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
-        " JOIN pg_stat_activity a USING (pid) WHERE a.application_name LIKE 'outlast%' AND c.relnamespace ="
+        " JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'relation' AND a.application_name LIKE 'outlast%'"
+        " AND c.relnamespace ="
         " 'public'::regnamespace AND c.relkind = 'r' ON CONFLICT DO NOTHING -- %s"
     )
     shop.run("CREATE TABLE seen (name text, mode text, PRIMARY KEY (name, mode))")
