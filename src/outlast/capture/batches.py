@@ -30,7 +30,9 @@ def batches(router: Router, delivered: Sequence[Delivered]) -> Iterator[Batch]:
         if alone:
             yield item, _in_blocks(router, item)
             continue
-        prepared = [one for block in item.blocks() for one in router.prepare(*block)]
+        prepared: list[Prepared] = []
+        for block in item.blocks():
+            prepared = prepared + router.prepare(*block) if prepared else router.prepare(*block)
         waiting.append((item, prepared))
         count += len(prepared)
     yield from _together(router, waiting)

@@ -116,6 +116,7 @@ class RouteMap:
         self._dirty: dict[bytes, Route | None] = {}
         self._gone: dict[bytes, Route] = {}
         self._dangling: dict[bytes, bool] = {}
+        self._ends: dict[bytes, int] = {}  # the tenant at the end of a path, by every id on it, while that path holds
         self._wiped: set[int] = set()
         self._spilled = False
         self._waiting = self._ids("SELECT id FROM dangling")
@@ -157,14 +158,20 @@ class RouteMap:
     def tenant_of(self, route: Route) -> int:
         """The number of the tenant at the end of a route. A parent that was deleted counts to the end of its
         transaction; one that is not there at all makes the row an orphan."""
+        if isinstance(route, int):
+            return route
+        known = self._ends.get(route)
+        if known is not None:
+            return known
+        path: list[bytes] = []
         for _ in range(_DEPTH_MAX):
+            route = plain(route)
             if isinstance(route, int):
+                if route != ORPHAN_NUMBER:
+                    self._ends.update(dict.fromkeys(path, route))
                 return route
             id_ = route
-            if len(route) != ID_BYTES:
-                if route.startswith(_NUMBER):
-                    return int.from_bytes(route[2:ID_BYTES], "big")
-                id_ = route[:ID_BYTES]
+            path.append(id_)
             found = self.get(id_)
             if found is None:
                 found = self._gone_route(id_)
@@ -176,11 +183,15 @@ class RouteMap:
     def put(self, id_: bytes, route: Route) -> None:
         self._dirty[id_] = route
         self._young[id_] = route
+        if id_ in self._ends:
+            self._ends.clear()
 
     def remove(self, id_: bytes, *, leads: Route | None = None) -> None:
         """The row is gone. What points at it still finds its tenant (by `leads`) until the transaction ends."""
         self._dirty[id_] = None
         self._young[id_] = None
+        if id_ in self._ends:
+            self._ends.clear()
         if leads is not None:
             self._gone[id_] = leads
 
@@ -190,6 +201,7 @@ class RouteMap:
 
     def wipe(self, spaces: Iterable[Space]) -> None:
         """Every row of these spaces is gone (TRUNCATE)."""
+        self._ends.clear()
         for space in spaces:
             head = space.number.to_bytes(2, "big")
             self._wiped.add(space.number)
@@ -228,7 +240,9 @@ class RouteMap:
 
     def end_transaction(self) -> None:
         """Deleted parents count no longer."""
-        self._gone.clear()
+        if self._gone or self._spilled or len(self._ends) > _CACHE_MAX:
+            self._ends.clear()
+            self._gone.clear()
         if len(self._young) >= _CACHE_MAX:
             self._old, self._young = self._young, {}
 
@@ -243,6 +257,7 @@ class RouteMap:
         self._many("INSERT OR REPLACE INTO spilled VALUES (?, ?, ?)", [(id_, *rows[id_]) for id_ in sorted(rows)])
         self._run("COMMIT")
         self._spilled = True
+        self._ends.clear()
         self._dirty.clear()
         self._gone.clear()
         self._old, self._young = {}, {}
@@ -271,6 +286,8 @@ class RouteMap:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        if self._spilled:
+            self._ends.clear()
         self._dirty.clear()
         self._dangling.clear()
         self._wiped.clear()
@@ -297,7 +314,7 @@ class RouteMap:
         for table in ("route", "dangling", "space", "tenant", "note", "spilled"):
             self._run(f"DELETE FROM {table}")  # noqa: S608 - names of ours
         self._run("COMMIT")
-        for held in (self._young, self._old, self._dirty, self._gone, self._dangling):
+        for held in (self._young, self._old, self._dirty, self._gone, self._dangling, self._ends):
             held.clear()
         self._wiped.clear()
         self._waiting.clear()
@@ -306,6 +323,7 @@ class RouteMap:
     def seed(self, spaces: Iterable[Space], parts: Iterable[Iterable[tuple[bytes, Route]]]) -> None:
         """Replace all routes of these spaces. `parts` come in id order, so that the tree on disk is appended to."""
         spaces = list(spaces)
+        self._ends.clear()
         self._begin()
         try:
             for space in spaces:
@@ -373,8 +391,10 @@ class RouteMap:
                 found = {i: route for i, route in found.items() if int.from_bytes(i[:2], "big") not in self._wiped}
             if self._spilled:
                 found |= dict(self._all(f"SELECT id, route FROM spilled WHERE id IN ({marks})", part))  # noqa: S608
-            for id_ in part:
-                young[id_] = dirty[id_] if id_ in dirty else found.get(id_)
+            young.update(dict.fromkeys(part))
+            young.update(found)
+            if dirty:
+                young.update({id_: dirty[id_] for id_ in part if id_ in dirty})
 
     def _ids(self, query: str) -> set[bytes]:
         return {row[0] for row in self._all(query, ())}

@@ -43,6 +43,7 @@ from outlast.core.table import TableName
 
 _NO_ID = bytes(16)
 _DEPTH_MAX = 32
+_OWNERS_MAX = 20_000
 
 Prepared = tuple[Way | None, Relation, int, bytes | None, bytes | None, bytes | None, Route | None]
 """(way, relation, operation, old tuple, new tuple, id of the row before the change, route that its new owner is)."""
@@ -101,13 +102,13 @@ class Router:
 
     def prepare(self, relations: Mapping[int, Relation], changes: Sequence[Change]) -> list[Prepared]:
         """What can be said of changes before those before them are routed: their ways, ids and new owners."""
-        ways = self._ways
         prepared: list[Prepared] = []
         append = prepared.append
+        last: int | None = None
         for operation, oid, old, new in changes:
-            relation = relations[oid]
-            known = ways.get(id(relation))
-            way = self._way(relation) if known is None else known[1]
+            if oid != last:
+                relation, last = relations[oid], oid
+                way = self._way_of(relation)
             if way is None or way.shared or operation == OP_TRUNCATE:
                 append((way, relation, operation, old, new, None, None))
                 continue
@@ -115,7 +116,9 @@ class Router:
             if new is not None:
                 fields = way.pick(new, 0)
                 split = way.row_fields
-                after = self._owner(way, fields[split:] if split else fields)
+                after = way.owners.get(fields[-1]) if len(fields) == split + 1 else None  # type: ignore[arg-type]
+                if after is None:
+                    after = self._new_owner(way, fields[split:])
                 if split and old is None:
                     row_id = id_of(way.row_space, fields[:split])  # type: ignore[arg-type]
             if old is not None and way.row_space is not None:
@@ -125,13 +128,17 @@ class Router:
 
     def fetch(self, prepared: Iterable[Prepared]) -> None:
         """Load the routes that these will ask for, in a few statements instead of one each."""
-        wanted = {one[5] for one in prepared if one[5] is not None and one[2] != OP_INSERT}
-        wanted.update(one[6] for one in prepared if isinstance(one[6], bytes))
+        wanted: set[bytes] = set()
+        for _, _, operation, _, _, row_id, after in prepared:
+            if row_id is not None and operation != OP_INSERT:
+                wanted.add(row_id)
+            if type(after) is bytes:
+                wanted.add(after)
         self._map.fetch(wanted)
 
     def route(self, prepared: Sequence[Prepared]) -> None:
         """Route some changes of the current transaction, which `prepare` gave."""
-        change = self._sink.change
+        change, get = self._sink.change, self._map.get
         self._block, self._coming = prepared, None
         for index, (way, relation, operation, old, new, row_id, after) in enumerate(prepared):
             self._place = index
@@ -145,6 +152,9 @@ class Router:
                 change(SHARED_NUMBER, operation, way.logged, old, new)
             elif operation == OP_UPDATE:
                 assert new is not None
+                if old is None and row_id is not None and after is not None and way.simple and get(row_id) == after:
+                    change(self._tenant(after), operation, way.logged, None, new)
+                    continue
                 self._update(way, old, new, row_id, after)
             elif operation == OP_INSERT:
                 assert new is not None
@@ -296,6 +306,14 @@ class Router:
         if way.parent is None:
             return self._numbers.number_of(values[0])  # type: ignore[arg-type]
         return id_of(way.parent, values, way.parent_canonical)
+
+    def _new_owner(self, way: Way, values: Sequence[Field]) -> Route | None:
+        route = self._owner(way, values)
+        if route is not None and len(values) == 1 and type(values[0]) is bytes:
+            if len(way.owners) >= _OWNERS_MAX:
+                way.owners.clear()
+            way.owners[values[0]] = route
+        return route
 
     def _tenant(self, route: Route) -> int:
         """The tenant at the end of a route, at this place of the transaction.

@@ -7,9 +7,10 @@ needs, and nothing behind the last of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from struct import Struct
 
-from outlast.capture.route_map import RouteMap, Space
+from outlast.capture.route_map import Route, RouteMap, Space
 from outlast.capture.route_plan import Canonical, RoutePlan, TablePlan
 from outlast.core.change import Field, Relation, Unchanged
 from outlast.core.entries import LoggedTable
@@ -17,6 +18,7 @@ from outlast.core.soft_delete import SoftDeleteMarkers
 from outlast.core.table import TableName
 
 _TEXT, _NULL = b"tn"
+_LENGTH = Struct(">I").unpack_from
 Take = Callable[[bytes, int], list[Field]]
 """(tuple, where it begins: 0, or 1 behind an old tuple's letter) -> the fields at some positions."""
 
@@ -63,6 +65,9 @@ class Way:
     rooted: bool  # the server holds every row to a tenant of the tenant table
     steady: bool  # an UPDATE that sends no old tuple changes none of the row's ids
     markers: SoftDeleteMarkers | None
+    simple: bool  # an UPDATE without an old tuple, of a row whose route stays, is that and no more
+    owners: dict[bytes, Route] = field(default_factory=dict, repr=False)
+    """Routes that owners are, by their one column's value: some of those that were asked for."""
 
     def owner_unsent(self, new: bytes) -> bool:
         """Whether the server left out the owner, because it is as it was."""
@@ -119,6 +124,8 @@ def way_of(relation: Relation, plan: RoutePlan, table: TablePlan, map_: RouteMap
     if keeps_row and row_space is None:
         row_space = row_space_of(map_, root, sorted(identity))
     ordered = sorted(identity)
+    steady = not full and all(target.derived for target in targets)
+    markers = SoftDeleteMarkers.of(relation)
     pointer = table.pointer
     return Way(
         logged=logged,
@@ -137,8 +144,9 @@ def way_of(relation: Relation, plan: RoutePlan, table: TablePlan, map_: RouteMap
         spaces=tuple([target.space for target in targets] + ([row_space] if row_space is not None else [])),
         keyed=full or (bool(table.table.key) and told(table.table.key)),
         rooted=table.rooted,
-        steady=not full and all(target.derived for target in targets),
-        markers=SoftDeleteMarkers.of(relation),
+        steady=steady,
+        markers=markers,
+        simple=row_space is not None and steady and markers is None and table.label_column is None,
     )
 
 
@@ -166,6 +174,8 @@ def taking(positions: Sequence[int]) -> Take:
     """A function that takes the fields at these positions out of a tuple."""
     if len(positions) == 1:
         return _taking_one(positions[0])
+    if tuple(positions) == (0, 1):
+        return _take_two
     count = max(positions, default=-1) + 1
     order = tuple(positions)
 
@@ -175,7 +185,7 @@ def taking(positions: Sequence[int]) -> Take:
         for _ in range(count):
             kind = data[at]
             if kind == _TEXT:
-                end = at + 5 + int.from_bytes(data[at + 1 : at + 5], "big")
+                end = at + 5 + _LENGTH(data, at + 1)[0]
                 found.append(data[at + 5 : end])
                 at = end
             else:
@@ -186,14 +196,32 @@ def taking(positions: Sequence[int]) -> Take:
     return take
 
 
+def _take_two(data: bytes, start: int) -> list[Field]:
+    """Of the first two fields: a key, and whose the row is, in most tables."""
+    first: Field
+    at = start + 2
+    kind = data[at]
+    if kind == _TEXT:
+        begin = at + 5
+        at = begin + _LENGTH(data, at + 1)[0]
+        first = data[begin:at]
+    else:
+        first = None if kind == _NULL else _UNCHANGED
+        at += 1
+    kind = data[at]
+    if kind == _TEXT:
+        return [first, data[at + 5 : at + 5 + _LENGTH(data, at + 1)[0]]]
+    return [first, None if kind == _NULL else _UNCHANGED]
+
+
 def _taking_one(position: int) -> Take:
     def take(data: bytes, start: int) -> list[Field]:
         at = start + 2
         for _ in range(position):
-            at += 5 + int.from_bytes(data[at + 1 : at + 5], "big") if data[at] == _TEXT else 1
+            at += 5 + _LENGTH(data, at + 1)[0] if data[at] == _TEXT else 1
         kind = data[at]
         if kind == _TEXT:
-            return [data[at + 5 : at + 5 + int.from_bytes(data[at + 1 : at + 5], "big")]]
+            return [data[at + 5 : at + 5 + _LENGTH(data, at + 1)[0]]]
         return [None if kind == _NULL else _UNCHANGED]
 
     return take
