@@ -94,7 +94,7 @@ def list_marks(invocation: Invocation, source: str, *kinds: MarkKind) -> ExitCod
                 str(mark.number),
                 mark.kind.value,
                 _whose(vault, source, mark),
-                ", ".join(map(str, mark.runs)) or "all",
+                ", ".join(map(str, mark.runs)) or ("how to undo plans" if mark.objects else "all"),
                 time(mark.at),
                 time(mark.not_before) if mark.not_before else "",
             )
@@ -119,6 +119,7 @@ def _mark_fields(vault: Vault, source: str, mark: Mark) -> dict[str, object]:
         "kind": mark.kind.value,
         "tenant": None if mark.prefix is None else _whose(vault, source, mark),
         "runs": list(mark.runs),
+        "plans": [path.rpartition("/")[2] for path in mark.objects],
         "at": mark.at.isoformat(),
         "not_before": mark.not_before.isoformat() if mark.not_before else None,
     }

@@ -25,6 +25,7 @@ from outlast.vault.replay import Spooling
 from outlast.vault.run import runs
 from outlast.vault.signature import Signer
 from outlast.vault.sweeping import Sweep, find_sweep
+from outlast.vault.sweeping_undo import NO_RUN, old_undo
 from outlast.vault.timeline import Timeline
 
 GRACE_MIN = timedelta(days=1)
@@ -144,6 +145,11 @@ def plan_prune(
         mark = _mark(source, now, MarkKind.FORGET, runs=old, not_before=now + max(grace, GRACE_MIN))
         marks.append(mark)
         lines.append(f"forget {_count(len(old), 'run')}, older than {keep.days} days: {_ranges(old)}")
+    if keep is not None and (folders := old_undo(vault.store, source, ledger, now - keep)):
+        soon = now + max(grace, GRACE_MIN)
+        fields: dict[str, Any] = {"until": NO_RUN, "not_before": soon, "objects": folders}
+        marks.append(_mark(source, now, MarkKind.FORGET, **fields))
+        lines.append(f"forget how to undo {_count(len(folders), 'plan')}, older than {keep.days} days")
     paths = sweep.paths
     named = paths + sweep.told
     parts = (named[start : start + _OBJECTS_IN_MARK_MAX] for start in range(0, len(named), _OBJECTS_IN_MARK_MAX))
@@ -293,6 +299,7 @@ def _sweep_lines(sweep: Sweep) -> list[str]:
         ("segment of the log", sweep.segments),
         ("pack", sweep.packs),
         ("key", sweep.keys),
+        ("before-image", sweep.undo),
         ("leftover of interrupted backups", sweep.leftovers),
     )
     return [f"delete {_count(len(paths), what)}" for what, paths in kinds if paths] or ["nothing is due to be deleted"]

@@ -169,14 +169,16 @@ def _sort(sources: dict[str, _Source], path: str, size_bytes: int) -> Finding | 
     return None
 
 
-def _undo(vault: Vault, source: _Source, progress: Progress) -> Iterator[Finding]:
+def _undo(vault: Vault, source: _Source, ledger: Ledger, progress: Progress) -> Iterator[Finding]:
     """Before-images of applied plans: all their bytes, and with a key every row. Those of erased tenants stay shut."""
 
     def key_of(name: str, prefix: str, recipient: str) -> Identity:
         return vault.key(name, TenantEntry(Tenant(TenantKey(prefix)), prefix, recipient, Head(0, "", 0, 0)))
 
     opened = key_of if vault.has_identity else None
-    for path, error in scrub_undo(vault.store, sorted(source.undo), vault.pin.signers, opened):
+    # A sweep that was interrupted may have left an object and not its parts
+    kept = sorted(source.undo.keys() - ledger.swept)
+    for path, error in scrub_undo(vault.store, kept, vault.pin.signers, opened):
         if error.code != "erased":
             yield Finding.of(error, path)
     progress(sum(source.undo.values()))
@@ -205,7 +207,7 @@ def _source(
             newest[source.name] = replace(newest[source.name], segment=end.segment, segment_digest=end.digest)
     findings += _names(vault, source, names)
     if only is None:
-        findings += _undo(vault, source, progress)
+        findings += _undo(vault, source, ledger, progress)
     spans: dict[str, list[Span]] = {}
     for span in lineage.spans:
         spans.setdefault(span.prefix, []).append(span)

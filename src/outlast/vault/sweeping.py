@@ -20,6 +20,7 @@ from outlast.vault.reader import Vault
 from outlast.vault.run import RunRecord, run_path, runs
 from outlast.vault.store import StoredObject
 from outlast.vault.sweeping_log import KeptRun, find_log_sweep
+from outlast.vault.sweeping_undo import due_undo
 
 CLOCK_SKEW_MAX = timedelta(hours=1)
 """Between this host's clock and the store's."""
@@ -35,12 +36,13 @@ class Sweep:
     leftovers: tuple[str, ...]
     size_bytes: int
     segments: tuple[str, ...] = ()
+    undo: tuple[str, ...] = ()  # before-images
     told: tuple[str, ...] = ()  # named in the mark besides: see LogSweep
 
     @property
     def paths(self) -> tuple[str, ...]:
         """In the order of deletion: what points first, what is pointed to after it."""
-        return self.records + self.segments + self.packs + self.keys + self.leftovers
+        return self.records + self.segments + self.packs + self.keys + self.undo + self.leftovers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ def find_sweep(vault: Vault, source: str, ledger: Ledger, *, now: datetime, grac
     kept = [KeptRun(run.number, run.moment) for run in _kept(found, ledger, now)]
     log = find_log_sweep(vault, source, kept, now=now, grace=grace)
     needed |= log.keys
-    sizes: dict[str, int] = {}
+    undo = due_undo(vault.store, source, ledger, now)
+    sizes: dict[str, int] = dict(undo)
     kinds: dict[str, list[str]] = {"records": [], "packs": [], "keys": [], "leftovers": []}
     for item in vault.store.list(f"{source}/"):
         kind = _kind(item, needed | needed_records, heads, source, settled, followed=log.followed)
@@ -79,6 +82,7 @@ def find_sweep(vault: Vault, source: str, ledger: Ledger, *, now: datetime, grac
         leftovers=tuple(sorted(kinds["leftovers"])),
         size_bytes=sum(sizes.values()) + sum(log.paths.values()),
         segments=tuple(log.paths),
+        undo=tuple(undo),
         told=log.told,
     )
 

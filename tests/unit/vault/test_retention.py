@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from outlast.core.errors import NotFoundError, Refused
+from outlast.core.row import KeyKind
 from outlast.vault import retention
 from outlast.vault.keys import key_path
+from outlast.vault.marks import MarkKind
 from outlast.vault.retention import RetentionPlan
 from outlast.vault.run import run_path, runs
 from outlast.vault.scrub import Level, scrub
+from outlast.vault.undo import UndoTable, UndoWriter
 from tests.vaults import SOURCE, VaultWriter, folder_vault, read_back, rows
 
 GRACE = timedelta(days=7)
@@ -140,6 +143,41 @@ def test_the_newest_run_is_never_given_up(writer: VaultWriter) -> None:
         retention.plan_forget(writer.vault(), SOURCE, (10,), now=NOW, grace=GRACE)
     plan = retention.plan_prune(writer.vault(), SOURCE, now=NOW + timedelta(days=999), grace=GRACE, keep=timedelta(0))
     assert plan.marks[0].runs == tuple(range(1, 10))
+
+
+def test_before_images_go_in_two_steps(writer: VaultWriter) -> None:
+    """Given up once older than what is kept, deleted after the grace period; a hold wins, and nothing is damage."""
+    entry = writer.vault().find_tenant(SOURCE, "1")
+    undo = UndoWriter(writer.store, SOURCE, "01abcdefg", writer.keys.signer)
+    draft = undo.draft(entry.tenant, entry.prefix, entry.recipient)
+    draft.tables["public.items"] = UndoTable((("id", "integer"),), ("id",), (KeyKind.INTEGER,))
+    draft.add("public.items", "insert", b"1\n")
+    folder = f"{SOURCE}/undo/01abcdefg"
+    path = f"{folder}/{undo.write([draft], '7', 'x/1')}"
+
+    def plan(now: datetime, days: int) -> RetentionPlan:
+        return retention.plan_prune(writer.vault(), SOURCE, now=now, grace=GRACE, keep=timedelta(days=days))
+
+    assert not any(mark.objects for mark in plan(NOW, 40).marks)
+    first = plan(NOW, 20)
+    (mark,) = (mark for mark in first.marks if mark.objects)
+    assert (mark.objects, mark.covers(1, None), path in first.deletes) == ((folder,), False, False)
+    _do(writer, first)
+    assert not any(mark.objects for mark in plan(NOW, 20).marks)
+    _do(writer, retention.plan_hold(writer.vault(), SOURCE, entry=entry, now=NOW))
+    assert path not in plan(LATER, 20).deletes
+    hold = writer.vault().ledger(SOURCE).standing(MarkKind.HOLD)[0]
+    _do(writer, retention.plan_release(writer.vault(), SOURCE, hold.number, now=NOW))
+    assert writer.store.exists(path)
+    last = plan(LATER, 20)
+    assert path in last.deletes
+    assert "delete 1 before-image" in last.describe()
+    data = writer.store.get(path)
+    _do(writer, last)
+    assert not writer.store.exists(path)
+    _right(writer, 10)
+    writer.store.create(path, data[:-1])  # what an interruption left is no damage, and is deleted by the next
+    _right(writer, 10)
 
 
 def test_erasure_takes_two_steps_and_cannot_be_undone(writer: VaultWriter) -> None:
