@@ -134,10 +134,14 @@ class Guard:
         if listener is None or router is None:
             return
         counts: dict[tuple[int, str, Operation], int] = {}
+        last: int | None = None
         for change in changes:
-            relation = relations[change[1]]
-            table = router.table_of(relation)
-            operation = None if table is None else self._loss(relation, change, str(table))
+            if change[1] != last:
+                relation, last = relations[change[1]], change[1]
+                table, markers = router.table_of(relation), SoftDeleteMarkers.of(relation)
+            if table is None or (change[0] == OP_UPDATE and markers is None):
+                continue
+            operation = self._loss(relation, change, str(table), markers)
             if operation is None:
                 continue
             tenant = router.tenant_of(relation, change) if operation is not Operation.TRUNCATE else None
@@ -161,14 +165,15 @@ class Guard:
     def committed(self, xid: int) -> None:
         """Told when it is routed: its commit is known there."""
 
-    def _loss(self, relation: Relation, change: Change, table: str) -> Operation | None:
+    def _loss(
+        self, relation: Relation, change: Change, table: str, markers: SoftDeleteMarkers | None
+    ) -> Operation | None:
         operation, _, old, new = change
         if operation == OP_DELETE:
             return Operation.HARD_DELETE
         if operation == OP_TRUNCATE:
             return Operation.TRUNCATE if str(relation.name) == table else None
         if operation == OP_UPDATE and new is not None:
-            markers = SoftDeleteMarkers.of(relation)
             return Operation.SOFT_DELETE if markers is not None and markers.marks(old, new) else None
         assert self.listener is not None
         return Operation.INSERT if operation == OP_INSERT and table == self.listener.tombstone else None
