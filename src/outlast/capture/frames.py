@@ -13,7 +13,7 @@ from typing import NamedTuple
 from outlast.capture.numbering import Numbering
 from outlast.core.change import OP_DELETE, OP_INSERT, OP_TRUNCATE, OP_UPDATE
 from outlast.core.effect import Operation
-from outlast.core.entries import Edges, EntryWriter, LoggedTable
+from outlast.core.entries import Edges, EntryWriter, LoggedTable, begin_entry
 from outlast.core.moment import Lsn
 from outlast.core.table import TableName
 from outlast.sources.postgres.transactions import Transaction, time_of
@@ -111,6 +111,7 @@ class Frames:
         self._transaction: Transaction | None = None
         self._silent = False
         self._part = self._moves = 0
+        self._opening: bytes | None = None  # what this part of the transaction begins with in every frame
         self._commit = self._end = self._xid = self._time_us = 0
         self._tallies: dict[tuple[int, int], _Tally] = {}  # by operation and table
         self._tally: _Tally | None = None  # the one that was used last
@@ -121,6 +122,7 @@ class Frames:
         self._commit, self._end = transaction.commit_lsn, transaction.end_lsn
         self._xid, self._time_us = transaction.xid, transaction.time_us
         self._part = self._moves = 0
+        self._opening = None
 
     def alter(self, change: SchemaChange) -> None:
         """A table's columns are others from this transaction on."""
@@ -158,6 +160,7 @@ class Frames:
             self._summarize({}, last=True)
         if not last:
             self._part += 1
+            self._opening = None
         return did
 
     def _summarize(self, effect: Effects, *, last: bool) -> None:
@@ -260,5 +263,7 @@ class Frames:
         if writer is None:
             writer = writers[tenant] = EntryWriter()
         if writer.commit != self._commit:
-            writer.begin(self._commit, self._end, self._xid, self._time_us, self._part)
+            if self._opening is None:
+                self._opening = begin_entry(self._commit, self._end, self._xid, self._time_us, self._part)
+            writer.go_on(self._commit, self._opening)
         return writer

@@ -169,6 +169,11 @@ class Move:
 Entry = Begin | LoggedChange | Move
 
 
+def begin_entry(commit: int, end: int, xid: int, time_us: int, part: int = 0) -> bytes:
+    """What stands before a transaction's entries, the same in every tenant's."""
+    return _BEGIN_ENTRY.pack(_BEGIN, commit, end, xid, time_us, part)
+
+
 class EntryWriter:
     """Collects one tenant's entries of one segment, in `data`."""
 
@@ -182,18 +187,22 @@ class EntryWriter:
 
     def begin(self, commit: int, end: int, xid: int, time_us: int, part: int = 0) -> None:
         """Entries from here on are of this transaction."""
+        self.go_on(commit, begin_entry(commit, end, xid, time_us, part))
+
+    def go_on(self, commit: int, begun: bytes) -> None:
+        """As `begin`, with what `begin_entry` made for all tenants of the transaction."""
         self.commit = commit
-        self.data += _BEGIN_ENTRY.pack(_BEGIN, commit, end, xid, time_us, part)
+        self.data += begun
 
     def change(self, operation: int, table: LoggedTable, old: bytes | None, new: bytes | None) -> None:
         """One change. Hand in the very same LoggedTable for as long as it holds: it is written once."""
         known = self._numbers.get(id(table))
         number = self._table(table) if known is None else known[0]
-        old, new = old or b"", new or b""
-        data = self.data
-        data += _CHANGE_ENTRY.pack(operation, number, len(old), len(new))
-        data += old
-        data += new
+        new = new or b""
+        if old is None:
+            self.data += _CHANGE_ENTRY.pack(operation, number, 0, len(new)) + new
+        else:
+            self.data += _CHANGE_ENTRY.pack(operation, number, len(old), len(new)) + old + new
 
     def move_out(self, table: LoggedTable, number: int, key: bytes, to: str, edges: Edges) -> None:
         """A row, and what hangs on it, leaves for the tenant in folder `to`."""
