@@ -47,3 +47,7 @@ class Asking:
         within = position.value % _PAGE_BYTES
         # Right behind a page's header nothing is written yet: the server's own end is the page's beginning.
         return Lsn(position.value - within) if within <= _PAGE_HEADER_BYTES else position
+
+    def force(self) -> None:
+        """Have the log put on disk as far as it is written: a walsender tells only what is there."""
+        self.session.execute(statement("log_forced"))

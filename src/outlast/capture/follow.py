@@ -199,6 +199,7 @@ class Follower:
             self.watch.based(begun.run)
         if self._options.until_current:
             self._target = self._asking.position()
+            self._asking.force()
 
     def _notes(self) -> dict[str, Mapping[str, Any]]:
         """What is kept with every checkpoint, for the next start."""
