@@ -127,7 +127,8 @@ class Halter:
                 (changed,) = self._call("halt_shut_out", [role, told])[0]
                 shut += [role] if changed else []
         with _noted(failures, "end the roles' sessions"):
-            seen |= {one.pid: one for one in self._end_all()}
+            ended = {pid for pid, one in seen.items() if one.ended}
+            seen |= {one.pid: one for one in self._end_all() if one.pid not in ended}
         failures += [
             f"the session of {one} could not be ended"
             for one in seen.values()

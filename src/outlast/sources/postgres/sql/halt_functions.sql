@@ -57,7 +57,8 @@ BEGIN
         ended := false;
         IF role_name = ANY (<schema>.halt_roles()) THEN
             BEGIN
-                ended := pg_catalog.pg_terminate_backend(pid);
+                PERFORM pg_catalog.pg_terminate_backend(pid);
+                ended := true;  -- it says false of a session that has just ended by itself
             EXCEPTION WHEN insufficient_privilege THEN
                 NULL;  -- a superuser's session: the row says that it was not ended, and the next one is
             END;
