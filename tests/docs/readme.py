@@ -99,6 +99,7 @@ def _followed(folder: Path, url: str) -> str:
 def shape(text: str) -> str:
     """A transcript without what differs each time: numbers, ids, moments, and how wide a column is for them."""
     text = re.sub(r"outlast (?:apply|undo) \S+|[Pp]lan [0-9a-z]{6,}", "PLAN", text)
+    text = re.sub(r"[0-9A-F]+/[0-9A-F]+", "LSN", text)
     text = re.sub(r"[0-9a-f]{12,}", "HASH", text)
     text = re.sub(r"\d[\d.,:]*( (s|ms|min|B|kB|MB|GB)\b)?", "N", text)
     text = re.sub(r"[─━-]{2,}", "---", text)
