@@ -160,7 +160,7 @@ class JobSettings(Section):
         default=None, description="A command that prints that database's password."
     )
     from_tenants: int = Field(
-        default=1000,
+        default=100,
         ge=1,
         description="A restore of more tenants than this is a job in the queue; so is one with --job.",
     )

@@ -12,6 +12,7 @@ from outlast.cli.opening import Invocation
 from outlast.core.errors import ExitCode, OutlastError, TransientError
 
 if TYPE_CHECKING:
+    from outlast.cli.output import Output
     from outlast.jobs.queue import Queue
 
 _POLL_S = 0.5
@@ -50,7 +51,7 @@ def worker(
     ):
         output.note(f"Worker {engine.name} is at work on the queue in {place}.")
         try:
-            _wait(queue, until_done=until_done)
+            _wait(queue, output, until_done=until_done)
         except KeyboardInterrupt:
             output.fail(
                 OutlastError(
@@ -64,13 +65,17 @@ def worker(
     return output.finish({"worker": engine.name}, "")
 
 
-def _wait(queue: Queue, *, until_done: bool) -> None:
+def _wait(queue: Queue, output: Output, *, until_done: bool) -> None:
     from outlast.jobs.job import JobState
 
+    away = False
     while True:
         try:
             if until_done and not any(job.state is JobState.RUNNING or job.running for job in queue.jobs()):
                 return
-        except TransientError:
-            pass  # the queue's database is away: what is in it is safe, and we wait
+            away = False
+        except TransientError as error:  # what is in the queue is safe: we wait, and say so once an outage
+            if not away:
+                output.warn(f"The queue cannot be asked, and is waited for: {error.message}")
+            away = True
         time.sleep(_POLL_S)
