@@ -20,9 +20,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "capture": frozenset({"core", "state", "vault", "sources"}),
     "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
     "jobs": frozenset({"core", "sources"}),
+    "rehearsal": frozenset({"core", "state", "vault", "sources", "capture", "restore"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
     "cli": frozenset(
-        {"core", "config", "settings", "state", "vault", "sources", "capture", "restore", "jobs", "replay"}
+        {"core", "config", "settings", "state", "vault", "sources", "capture", "restore", "jobs", "rehearsal", "replay"}
     ),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),

@@ -25,20 +25,42 @@ class Operation(StrEnum):
     MOVE = "move"
 
 
+class Via(StrEnum):
+    """How a row's change came about."""
+
+    STATEMENT = "statement"
+    CASCADE = "cascade"
+    TRIGGER = "trigger"
+
+
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Rows of one tenant and table under one operation. `columns` are those an update touched."""
+    """Rows of one tenant and table under one operation. `columns` are those an update touched.
+
+    Of `rows`, so many are not the statement's own: a foreign key carried them on, or a trigger wrote them. Only a
+    rehearsal can tell; elsewhere all rows count as the statement's.
+    """
 
     rows: int
     columns: frozenset[str] = frozenset()
     samples: tuple[str, ...] = ()  # keys, at most SAMPLES_MAX
+    cascaded: int = 0
+    triggered: int = 0
 
     def __add__(self, other: Count) -> Count:
         return Count(
             self.rows + other.rows,
             self.columns | other.columns,
             (self.samples + other.samples)[:SAMPLES_MAX],
+            self.cascaded + other.cascaded,
+            self.triggered + other.triggered,
         )
+
+    def via(self, via: Via) -> int:
+        """How many of the rows came about in this way."""
+        if via is Via.STATEMENT:
+            return self.rows - self.cascaded - self.triggered
+        return self.cascaded if via is Via.CASCADE else self.triggered
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +99,25 @@ class Effect:
     def to_record(self) -> list[list[object]]:
         """The lossless form that plans are kept in; `from_record` reads it back."""
         return [
-            [tenant, table, operation.value, count.rows, sorted(count.columns), list(count.samples)]
+            [
+                *(tenant, table, operation.value, count.rows, sorted(count.columns), list(count.samples)),
+                *((count.cascaded, count.triggered) if count.cascaded or count.triggered else ()),
+            ]
             for (tenant, table, operation), count in sorted(self.counts.items())
         ]
 
     @classmethod
     def from_record(cls, record: Iterable[Iterable[object]]) -> Self:
         counts: dict[tuple[TenantKey, str, Operation], Count] = {}
-        for tenant, table, operation, rows, columns, samples in record:
+        for tenant, table, operation, rows, columns, samples, *via in record:
+            cascaded, triggered = via or (0, 0)
+            assert isinstance(cascaded, int)
+            assert isinstance(triggered, int)
             assert isinstance(rows, int)
             assert isinstance(columns, list)
             assert isinstance(samples, list)
             counts[TenantKey(str(tenant)), str(table), Operation(str(operation))] = Count(
-                rows, frozenset(columns), tuple(samples)
+                rows, frozenset(columns), tuple(samples), cascaded, triggered
             )
         return cls(counts)
 
