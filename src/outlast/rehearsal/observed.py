@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from outlast.core.effect import Effect
-from outlast.core.tenant import Tenant, TenantKey
+from outlast.core.tenant import SHARED, Tenant, TenantKey
 
 DIGEST_BYTES = 16
 
@@ -109,11 +109,18 @@ class Truncated:
 @dataclass(frozen=True, slots=True)
 class TouchedRow:
     """A row that the script changed, by the net of what it did: its key as COPY fields joined by tabs, and digests
-    (16 bytes, see `row_digest`) of the row before (None: it was not there) and after (None: it is gone)."""
+    (16 bytes, see `row_digest`) of the row before (None: it was not there) and after (None: it is gone).
+
+    `tenant` owns the row, before the change where it was there. `changed` has, of an inserted or updated row, what the
+    change set: the place of each column in the table's `columns`, and the COPY field that it then had. `run` holds
+    production's rows against it.
+    """
 
     key: bytes
     before: bytes | None
     after: bytes | None
+    tenant: TenantKey = SHARED
+    changed: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
