@@ -20,7 +20,16 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator
 
 from outlast.core.errors import NotFoundError, OutlastError, UsageError
-from outlast.settings import Duration, Expanded, JobSettings, Section, TripwireSettings, refuse_password
+from outlast.settings import (
+    Duration,
+    Expanded,
+    JobSettings,
+    Section,
+    ServeSettings,
+    TripwireSettings,
+    UpstreamSettings,
+    refuse_password,
+)
 from outlast.settings import without_password as without_password
 
 FILE_NAME = "outlast.toml"
@@ -175,6 +184,8 @@ class Document(Section):
     follow: FollowSettings = FollowSettings()
     tripwire: TripwireSettings = TripwireSettings()
     jobs: JobSettings = JobSettings()
+    serve: ServeSettings = ServeSettings()
+    upstreams: dict[str, UpstreamSettings] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +283,7 @@ def _names(place: tuple[str, ...]) -> Iterator[str]:
     if not place:
         yield from Document.model_fields
         return
-    section = SECTIONS.get("sources.NAME" if place[0] == "sources" else place[0])
+    section = SECTIONS.get(f"{place[0]}.NAME" if f"{place[0]}.NAME" in SECTIONS else place[0])
     if section is not None:
         yield from section.model_fields
 
@@ -288,6 +299,8 @@ SECTIONS: Mapping[str, type[Section]] = {
     "follow": FollowSettings,
     "tripwire": TripwireSettings,
     "jobs": JobSettings,
+    "serve": ServeSettings,
+    "upstreams.NAME": UpstreamSettings,
 }
 """Every section by its heading; docs/REFERENCE.md is made from this and checked against it."""
 

@@ -1,4 +1,6 @@
-"""What a section of outlast.toml is made of, and [tripwire] and [jobs]. The others, and the file, are in config.py.
+"""What a section of outlast.toml is made of, and [tripwire], [jobs], [serve] and [upstreams].
+
+The others, and the file, are in config.py.
 
 `${NAME}` in a URL, path or command is taken from the environment.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -180,3 +182,55 @@ class JobSettings(Section):
     )
 
     _no_password = field_validator("url")(refuse_password)
+
+
+class ServeSettings(Section):
+    bind: str = Field(
+        default="127.0.0.1:8790",
+        pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$",
+        description="HOST:PORT that `serve` listens on. Put a proxy with TLS before it to reach it from elsewhere.",
+    )
+    public_url: Expanded | None = Field(
+        default=None,
+        pattern=r"^https?://[^/\s]+$",
+        description="How browsers and phones reach it (https://…): for links in pages, and for cookies.",
+    )
+    database: Expanded | None = Field(
+        default=None,
+        description="A PostgreSQL database for alerts, on-call and desk, which several instances then share. Without "
+        "it SQLite in this host's folder.",
+    )
+    database_password_command: Expanded | None = Field(
+        default=None, description="A command that prints that database's password."
+    )
+    session_length: Duration = Field(
+        default=timedelta(hours=12), description="How long a login lasts that is not used."
+    )
+    alerts_a_second: int = Field(
+        default=2000,
+        ge=1,
+        description="Requests a second that one integration may send; beyond that it is answered 429.",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description="Addresses of proxies whose X-Forwarded-For is believed, for the limit on logins."
+    )
+
+    _no_password = field_validator("database")(refuse_password)
+
+
+class UpstreamSettings(Section):
+    kind: Literal["opsgenie", "pagerduty"] = Field(description="Whose API it speaks.")
+    url: Expanded | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+        description="Its base URL; otherwise https://api.opsgenie.com or https://events.pagerduty.com.",
+    )
+    key_command: Expanded = Field(description="A command that prints its API or routing key.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=3), description="How long one request to it may take before Outlast pages by itself."
+    )
+    confirm_within: Duration = Field(
+        default=timedelta(seconds=6),
+        description="How long after an alert came its request status may stay open before Outlast pages by itself.",
+    )
+    heartbeat: Duration = Field(default=timedelta(seconds=15), description="How often it is asked whether it is there.")

@@ -21,9 +21,25 @@ ALLOWED: dict[str, frozenset[str]] = {
     "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
     "jobs": frozenset({"core", "sources"}),
     "rehearsal": frozenset({"core", "state", "vault", "sources", "capture", "restore"}),
+    "relay": frozenset({"core", "state"}),
+    "web": frozenset({"core", "state", "relay"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
     "cli": frozenset(
-        {"core", "config", "settings", "state", "vault", "sources", "capture", "restore", "jobs", "rehearsal", "replay"}
+        {
+            "core",
+            "config",
+            "settings",
+            "state",
+            "vault",
+            "sources",
+            "capture",
+            "restore",
+            "jobs",
+            "rehearsal",
+            "replay",
+            "relay",
+            "web",
+        }
     ),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
