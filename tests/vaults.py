@@ -15,6 +15,7 @@ from pathlib import Path
 
 import zstandard
 
+from outlast.core.document import COLUMNS
 from outlast.core.moment import Lsn, Moment
 from outlast.core.row import KeyKind
 from outlast.core.tenant import Tenant, TenantKey
@@ -196,10 +197,11 @@ def _table(rows: Sequence[bytes], rows_in_chunk: int, known: Mapping[bytes, Chun
             first = part[0].rstrip(b"\n").split(b"\t")[0]
             ref = ChunkRef(first, len(part), digest, f"open:{number}", offset, length, 0, len(data))
         refs.append(ref)
+    documents = rows[0].count(b"\t") == len(COLUMNS) - 1  # as a tool's: core/document.py
     return TableManifest(
-        columns=(("id", "bigint"), ("name", "text")),
-        key=("id",),
-        key_kinds=(KeyKind.INTEGER,),
+        columns=tuple((one.name, one.type) for one in COLUMNS) if documents else (("id", "bigint"), ("name", "text")),
+        key=("key",) if documents else ("id",),
+        key_kinds=(KeyKind.TEXT,) if documents else (KeyKind.INTEGER,),
         shape="0" * 16,
         rows=len(rows),
         root=table_root((ref.digest, ref.rows) for ref in refs).hex(),

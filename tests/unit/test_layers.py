@@ -18,6 +18,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "vault": frozenset({"core"}),  # the vault never knows a source …
     "sources": frozenset({"core"}),  # … and a source never knows the vault
     "capture": frozenset({"core", "state", "vault", "sources"}),
+    "library": frozenset({"core", "vault"}),  # what is read from it needs neither; `filling` reads the vault
     "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
     "jobs": frozenset({"core", "sources"}),
     "rehearsal": frozenset({"core", "state", "vault", "sources", "capture", "restore"}),
@@ -39,6 +40,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "replay",
             "relay",
             "web",
+            "library",
         }
     ),
     "__main__": frozenset({"cli"}),

@@ -1,0 +1,1 @@
+"""The local copy of tools' documents, for reading while the tool, the vault and the network are away."""

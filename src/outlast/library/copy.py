@@ -1,0 +1,251 @@
+"""The local copy: documents in one SQLite file, searchable by words, read with no vendor, vault or source at hand.
+
+It is filled from the vault (`filling.py`) and only read here. It holds what the vault holds *in the clear*: whoever can
+read the file can read every ticket in it (docs/THREATS.md). Losing it costs nothing but the time to fill it again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import zstandard
+
+from outlast.core.document import SEPARATOR, Document
+from outlast.core.errors import CorruptionError, NotFoundError, UsageError
+from outlast.library.words import text_of, title_of
+
+FILE_NAME = "library.sqlite"
+"""Its name in the key directory."""
+
+_FETCHED = 200
+_RANKED_MAX = 2000
+"""Of a word that stands in very many documents the newest so many are ranked: ranking all would take seconds."""
+
+_SNIPPET_CHARACTERS = 160
+_WORD = re.compile(r"\w+", re.UNICODE)
+_LAST = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One source in the copy: which run of it this is, and when that run's reading began."""
+
+    source: str
+    tenant: str
+    label: str | None
+    run: int
+    moment: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document that was found, what it is called, and the place in its text."""
+
+    document: Document
+    title: str
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that belongs to a document. Its content comes from `LocalCopy.content`."""
+
+    source: str
+    table: str  # of its description, such as jira.attachments
+    key: str
+    name: str
+    media_type: str
+    size_bytes: int | None
+
+
+class LocalCopy:
+    """Read-only. May be used from several threads; each call is short, and sees one run of a source or the next."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the file. Raises NotFoundError where there is none yet."""
+        if not path.is_file():
+            raise NotFoundError(
+                f"there is no local copy yet ({path})",
+                hint="It is made after each backup of a tool, and by: outlast search WORDS",
+                code="no-copy",
+            )
+        try:
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            connection.execute("SELECT 1 FROM source LIMIT 1")
+        except sqlite3.Error as error:
+            raise _unusable(path, error) from error
+        return cls(path, connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    # What there is
+
+    def sources(self) -> list[Copied]:
+        """The sources in the copy, by name."""
+        rows = self._all("SELECT name, tenant, label, run, moment FROM source ORDER BY name")
+        return [Copied(name, tenant, label, run, datetime.fromisoformat(at)) for name, tenant, label, run, at in rows]
+
+    def moment(self, source: str) -> datetime | None:
+        """As of when the copy has this source; None where it has not."""
+        return next((one.moment for one in self.sources() if one.source == source), None)
+
+    def tables(self, source: str | None = None) -> dict[str, int]:
+        """Names of tables, each with its number of documents."""
+        query = (
+            "SELECT collection.name, count(*) FROM document JOIN collection ON collection.id = document.collection"
+            " WHERE ? IS NULL OR collection.source = ? GROUP BY collection.name ORDER BY collection.name"
+        )
+        return dict(self._all(query, (source, source)))
+
+    # Documents
+
+    def documents(self, table: str, source: str | None = None) -> Iterator[Document]:
+        """Every document of a table (`opsgenie.schedules`), in the order of keys, of one source or of all."""
+        for collection, name, tenant in self._collections(table, source):
+            after = ""
+            while rows := self._all(
+                "SELECT key, updated_at, body FROM document WHERE collection = ? AND key > ? ORDER BY key LIMIT ?",
+                (collection, after, _FETCHED),
+            ):
+                yield from (self._document(name, tenant, table, row) for row in rows)
+                after = rows[-1][0]
+
+    def get(self, source: str, table: str, key: str) -> Document | None:
+        """One document, or None."""
+        for collection, name, tenant in self._collections(table, source):
+            rows = self._all(
+                "SELECT key, updated_at, body FROM document WHERE collection = ? AND key = ?", (collection, key)
+            )
+            return self._document(name, tenant, table, rows[0]) if rows else None
+        return None
+
+    def children(self, source: str, table: str, parent: str) -> Iterator[Document]:
+        """The documents of a table that belong to `parent` (comments of an issue), in the order of keys."""
+        start = parent + SEPARATOR
+        for collection, name, tenant in self._collections(table, source):
+            rows = self._all(
+                "SELECT key, updated_at, body FROM document WHERE collection = ? AND key >= ? AND key < ? ORDER BY key",
+                (collection, start, start + _LAST),
+            )
+            yield from (self._document(name, tenant, table, row) for row in rows)
+
+    def attachments(self, source: str, table: str, parent: str) -> list[Attachment]:
+        """The files that belong to a document, by the table of their descriptions (`jira.attachments`)."""
+        return [
+            Attachment(
+                source,
+                table,
+                found.key,
+                _first(found.document, "filename", "title", "name") or found.key.rpartition(SEPARATOR)[2],
+                _first(found.document, "mimeType", "mediaType", "contentType") or "application/octet-stream",
+                _size(found.document),
+            )
+            for found in self.children(source, table, parent)
+        ]
+
+    def content(self, attachment: Attachment) -> Iterator[bytes]:
+        """A file's bytes, part by part; nothing where the content was not kept."""
+        table = f"{attachment.table}_content"
+        for part in self.children(attachment.source, table, attachment.key):
+            yield base64.b64decode(part.document["data"])
+
+    # Search
+
+    def search(self, words: str, limit: int = 20, source: str | None = None) -> list[Hit]:
+        """The documents that have all the words, the best first; the last word may be the beginning of one.
+
+        Raises UsageError where there is no word in `words`.
+        """
+        wanted = _WORD.findall(words)
+        if not wanted:
+            raise UsageError(
+                f"there is no word in {words!r}", hint="Write what the document says: outlast search disk full"
+            )
+        match = " ".join(f'"{word}"' for word in wanted) + "*"
+        rows = self._all(
+            "SELECT document.key, document.updated_at, document.body,"
+            " collection.source, source.tenant, collection.name FROM"
+            " (SELECT rowid AS id, rank FROM"
+            "   (SELECT rowid, bm25(words, 8.0, 1.0) AS rank FROM words WHERE words MATCH ?"
+            "    ORDER BY rowid DESC LIMIT ?)) AS found"
+            " JOIN document ON document.id = found.id"
+            " JOIN collection ON collection.id = document.collection"
+            " JOIN source ON source.name = collection.source"
+            " WHERE ? IS NULL OR collection.source = ? ORDER BY found.rank, document.updated_at DESC LIMIT ?",
+            (match, _RANKED_MAX, source, source, limit),
+        )
+        found = [self._document(name, tenant, table, row) for *row, name, tenant, table in rows]
+        return [Hit(one, title_of(one.document) or one.key, _snippet(text_of(one.document), wanted)) for one in found]
+
+    # Reading
+
+    def _collections(self, table: str, source: str | None) -> list[tuple[int, str, str]]:
+        return self._all(
+            "SELECT collection.id, source.name, source.tenant FROM collection"
+            " JOIN source ON source.name = collection.source"
+            " WHERE collection.name = ? AND (? IS NULL OR source.name = ?) ORDER BY source.name",
+            (table, source, source),
+        )
+
+    def _document(self, source: str, tenant: str, table: str, row: Any) -> Document:
+        key, changed, body = row
+        at = None if changed is None else datetime.fromisoformat(changed)
+        return Document(source, tenant, table, key, at, json.loads(self._decompressor.decompress(body)))
+
+    def _all(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self.path, error) from error
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> CorruptionError:
+    return CorruptionError(
+        f"cannot read the local copy {path}: {error}",
+        hint="Remove it: the next `outlast search` fills it again from the vault.",
+        code="copy",
+    )
+
+
+def _first(document: dict[str, Any], *names: str) -> str | None:
+    return next((value for name in names if isinstance(value := document.get(name), str) and value), None)
+
+
+def _size(document: dict[str, Any]) -> int | None:
+    size = document.get("size", document.get("fileSize"))
+    return size if isinstance(size, int) else None
+
+
+def _snippet(text: str, words: list[str]) -> str:
+    """The text around the first of the words, on one line."""
+    line = " ".join(text.split())
+    low = line.casefold()
+    places = [place for word in words if (place := low.find(word.casefold())) >= 0]
+    start = max(0, min(places, default=0) - _SNIPPET_CHARACTERS // 3)
+    cut = line[start : start + _SNIPPET_CHARACTERS]
+    return ("…" if start else "") + cut + ("…" if start + len(cut) < len(line) else "")
