@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -149,13 +149,21 @@ def plan_prune(
         soon = now + max(grace, GRACE_MIN)
         fields: dict[str, Any] = {"until": NO_RUN, "not_before": soon, "objects": folders}
         marks.append(_mark(source, now, MarkKind.FORGET, **fields))
-        lines.append(f"forget how to undo {_count(len(folders), 'plan')}, older than {keep.days} days")
+        lines += _forgotten(source, folders, keep)
     paths = sweep.paths
     named = paths + sweep.told
     parts = (named[start : start + _OBJECTS_IN_MARK_MAX] for start in range(0, len(named), _OBJECTS_IN_MARK_MAX))
     marks += [_mark(source, now, MarkKind.SWEEP, objects=part) for part in parts]
     lines += _sweep_lines(sweep)
     return _plan(RetentionKind.PRUNE, ledger, now, tuple(marks), lines, paths, sweep.size_bytes)
+
+
+def _forgotten(source: str, folders: Sequence[str], keep: timedelta) -> Iterator[str]:
+    receipts = sum(folder.startswith(f"{source}/receipts/") for folder in folders)
+    if len(folders) > receipts:
+        yield f"forget how to undo {_count(len(folders) - receipts, 'plan')}, older than {keep.days} days"
+    if receipts:
+        yield f"forget {_count(receipts, 'receipt')} of rehearsals, older than {keep.days} days"
 
 
 def plan_hold(

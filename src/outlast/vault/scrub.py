@@ -20,6 +20,7 @@ from outlast.vault.lineage import Span, trace
 from outlast.vault.manifest import Head
 from outlast.vault.marks import Ledger, Mark, mark_path, read_mark
 from outlast.vault.reader import TenantEntry, Vault
+from outlast.vault.receipt import scrub_receipts
 from outlast.vault.record import digest
 from outlast.vault.run import RunRecord, read_run, run_path
 from outlast.vault.scrub_findings import Finding as Finding
@@ -34,6 +35,7 @@ _PATH = re.compile(
     r"(?P<source>[^/]+)/(?:(?:runs/(?P<run>\d{10})|marks/(?P<mark>\d{10}))\.json"
     r"|(?P<prefix>[0-9a-f]{32})/(?:packs/(?P<pack>[0-9a-f]{64})|keys/(?P<key>age1[0-9a-z]+)\.age)"
     r"|undo/(?P<undo>[0-9a-z]+/[0-9a-f]{64})"
+    r"|receipts/(?P<receipt>[0-9a-z]+/(?:receipt|(?:approval|run)-\d{4})\.json)"
     r"|log/(?P<log>\d{12}(?:-\d{12})?))"
 )
 
@@ -73,6 +75,7 @@ class _Source:
     marks: list[int]
     folders: dict[str, dict[str, int]]
     undo: dict[str, int] = field(default_factory=dict)
+    receipts: dict[str, int] = field(default_factory=dict)
     log: bool = False
 
 
@@ -162,6 +165,8 @@ def _sort(sources: dict[str, _Source], path: str, size_bytes: int) -> Finding | 
         source.marks.append(int(match["mark"]))
     elif match["undo"]:
         source.undo[path] = size_bytes
+    elif match["receipt"]:
+        source.receipts[path] = size_bytes
     elif match["log"]:
         source.log = True
     else:
@@ -182,6 +187,13 @@ def _undo(vault: Vault, source: _Source, ledger: Ledger, progress: Progress) -> 
         if error.code != "erased":
             yield Finding.of(error, path)
     progress(sum(source.undo.values()))
+
+
+def _receipts(vault: Vault, source: _Source, ledger: Ledger, progress: Progress) -> Iterator[Finding]:
+    kept = sorted(source.receipts.keys() - ledger.swept)
+    for path, error in scrub_receipts(vault.store, kept, vault.pin.signers):
+        yield Finding.of(error, path)
+    progress(sum(source.receipts.values()))
 
 
 def _source(
@@ -208,6 +220,7 @@ def _source(
     findings += _names(vault, source, names)
     if only is None:
         findings += _undo(vault, source, ledger, progress)
+        findings += _receipts(vault, source, ledger, progress)
     spans: dict[str, list[Span]] = {}
     for span in lineage.spans:
         spans.setdefault(span.prefix, []).append(span)

@@ -46,8 +46,9 @@ def due_undo(store: Store, source: str, ledger: Ledger, now: datetime) -> dict[s
 
 def _folders(store: Store, source: str) -> dict[str, list[StoredObject]]:
     found: dict[str, list[StoredObject]] = defaultdict(list)
-    for item in store.list(f"{source}/undo/"):
-        found[item.path.rpartition("/")[0]].append(item)
+    for kind in ("undo", "receipts"):
+        for item in store.list(f"{source}/{kind}/"):
+            found[item.path.rpartition("/")[0]].append(item)
     return found
 
 
