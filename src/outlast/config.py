@@ -24,6 +24,7 @@ from outlast.settings import (
     Duration,
     Expanded,
     JobSettings,
+    RehearsalSettings,
     Section,
     ServeSettings,
     TripwireSettings,
@@ -82,6 +83,13 @@ class SourceSettings(Section):
     setup_password_command: Expanded | None = Field(
         default=None, description="A command that prints that role's password."
     )
+    script_url: Expanded | None = Field(
+        default=None,
+        description="The same database as the role that scripts run as (`rehearse`, `run`); else restore_url.",
+    )
+    script_password_command: Expanded | None = Field(
+        default=None, description="A command that prints that role's password."
+    )
     slot: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9_]{1,55}$",
@@ -98,7 +106,7 @@ class SourceSettings(Section):
         description='Whose each table is: "owned by COLUMN", "owned through COLUMN", "shared" or "ignored".',
     )
 
-    _no_password = field_validator("url", "restore_url", "follow_url", "setup_url")(refuse_password)
+    _no_password = field_validator("url", "restore_url", "follow_url", "setup_url", "script_url")(refuse_password)
 
 
 class FollowSettings(Section):
@@ -184,6 +192,7 @@ class Document(Section):
     follow: FollowSettings = FollowSettings()
     tripwire: TripwireSettings = TripwireSettings()
     jobs: JobSettings = JobSettings()
+    rehearsal: RehearsalSettings = RehearsalSettings()
     serve: ServeSettings = ServeSettings()
     upstreams: dict[str, UpstreamSettings] = Field(default_factory=dict)
 
@@ -299,6 +308,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "follow": FollowSettings,
     "tripwire": TripwireSettings,
     "jobs": JobSettings,
+    "rehearsal": RehearsalSettings,
     "serve": ServeSettings,
     "upstreams.NAME": UpstreamSettings,
 }

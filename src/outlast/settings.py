@@ -1,4 +1,4 @@
-"""What a section of outlast.toml is made of, and [tripwire], [jobs], [serve] and [upstreams].
+"""What a section of outlast.toml is made of, and [tripwire], [jobs], [rehearsal], [serve] …
 
 The others, and the file, are in config.py.
 
@@ -182,6 +182,49 @@ class JobSettings(Section):
     )
 
     _no_password = field_validator("url")(refuse_password)
+
+
+class RehearsalSettings(Section):
+    receipt_max_age: Duration = Field(
+        default=timedelta(hours=24), description="How long after its rehearsal a script may be run by its receipt."
+    )
+    approvers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Who may approve a receipt: each person's name, and their OpenSSH public key (ssh-ed25519).",
+    )
+    approvals: int = Field(
+        default=0,
+        ge=0,
+        le=9,
+        description="How many of them have to, other than whoever rehearsed. 1 is the two-person rule.",
+    )
+    lock_timeout: Duration = Field(
+        default=timedelta(seconds=5),
+        description="How long a statement of `run` may wait for what somebody else has locked.",
+    )
+    statement_timeout: Duration = Field(
+        default=timedelta(minutes=10), description="How long one statement of a script may take on production."
+    )
+    attempts: int = Field(
+        default=3,
+        ge=1,
+        le=10,
+        description="How often `run` tries where another transaction was in the way (40001, 40P01).",
+    )
+
+    @field_validator("approvers")
+    @classmethod
+    def _keys(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, key in value.items():
+            if not key.startswith("ssh-ed25519 "):
+                raise ValueError(f"the key of {name!r} is not of type ssh-ed25519")
+        return {name: " ".join(key.split()[:2]) for name, key in value.items()}
+
+    @model_validator(mode="after")
+    def _enough(self) -> RehearsalSettings:
+        if self.approvals > len(self.approvers):
+            raise ValueError(f"approvals = {self.approvals}, and only {len(self.approvers)} approvers are named")
+        return self
 
 
 class ServeSettings(Section):

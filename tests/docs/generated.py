@@ -125,8 +125,9 @@ def _default(field: FieldInfo) -> str:
     if field.default is None or field.default_factory is not None:
         return "none"
     if isinstance(field.default, timedelta):
-        hours = field.default.total_seconds() / 3600
-        return f'`"{hours:g}h"`' if hours >= 1 else f'`"{hours * 60:g}m"`'
+        seconds = field.default.total_seconds()
+        unit, size = next((unit, size) for unit, size in (("h", 3600), ("m", 60), ("s", 1)) if seconds >= size)
+        return f'`"{seconds / size:g}{unit}"`'
     if isinstance(field.default, tuple):
         return "none"
     return f'`"{field.default}"`' if isinstance(field.default, str) else f"`{field.default}`"

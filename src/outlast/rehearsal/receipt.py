@@ -7,7 +7,6 @@ time of day writes another one on production.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,17 +18,11 @@ from outlast.core.errors import CorruptionError, Refused
 from outlast.core.intent import Intent
 from outlast.core.plan import new_plan_id, shape_hash
 from outlast.core.tenant import Tenant, TenantKey
-from outlast.rehearsal.observed import Observed, RowCounters
+from outlast.rehearsal.observed import Observed, RowCounters, row_digest
 from outlast.rehearsal.script import Script
 from outlast.sources.postgres.schema import Catalog
 
 FORMAT = 1
-_DIGEST_BYTES = 16
-
-
-def row_digest(row: bytes) -> bytes:
-    """The digest of a row, as one line of COPY text without its newline."""
-    return hashlib.blake2b(row, digest_size=_DIGEST_BYTES).digest()
 
 
 def schema_digest(catalog: Catalog) -> str:
