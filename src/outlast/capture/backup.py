@@ -8,37 +8,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
-
-import psycopg
 
 from outlast.capture import deciding
-from outlast.capture.census import Census, take_census
+from outlast.capture.census import Census
 from outlast.capture.deciding import Decision
 from outlast.capture.packing import Packer, RunContext
 from outlast.capture.part import PartSpec, Progress, Tally, capture_part
 from outlast.capture.putting import Written, putting
-from outlast.capture.reading import Reading
 from outlast.capture.recording import EncodedRun, RunSummary, encode_run
 from outlast.capture.records import Records, recover
-from outlast.capture.schema import dumping, pack_schema
+from outlast.capture.schema import pack_schema
 from outlast.capture.spool import Spool
-from outlast.capture.whole import check_counts, count_tables, sample, share_out
+from outlast.capture.whole import check_counts, share_out
 from outlast.capture.workers import Workers
 from outlast.core.errors import Refused
 from outlast.core.moment import Moment
 from outlast.core.table import Table
 from outlast.core.tenant import ORPHAN, RESERVED, SCHEMA, SHARED, Tenant, TenantKey
-from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
-from outlast.sources.postgres.check import unreadable
-from outlast.sources.postgres.schema import Catalog, Notice
-from outlast.sources.postgres.session import Target, explain
-from outlast.sources.postgres.slot import ExportedSlot
-from outlast.sources.postgres.snapshot import Snapshot, adopt_snapshot, await_flush, join_snapshot, open_snapshot
-from outlast.sources.postgres.tenants import read_tenants
+from outlast.sources.postgres.source import PostgresSource
+from outlast.sources.source import Basis, Notice, Reading, Source
+from outlast.sources.source import Watcher as Watcher
 from outlast.state.local import LocalState, WriterLock
 from outlast.vault.keys import WriterKeys
 from outlast.vault.record import digest
@@ -54,12 +46,17 @@ class Place:
     """Where a backup reads and writes. `signers` are those whose earlier records are believed, if not ours alone."""
 
     source: str
-    target: Target
-    settings: OwnershipSettings
+    origin: Source
     store: Store
     keys: WriterKeys
     state: LocalState
     signers: tuple[str, ...] = ()
+
+    @property
+    def database(self) -> PostgresSource:
+        """The source as the database that it is: what reads its log goes by more than a Source has."""
+        assert isinstance(self.origin, PostgresSource)
+        return self.origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,6 @@ class BackupOptions:
     jobs: int = 2
     full: bool = False  # read every row, whatever the fingerprints say
     tenants: tuple[str, ...] | None = None  # only these, by key or label, and shared data; None means all
-    slot: ExportedSlot | None = None  # read at the snapshot that this new slot exported, not at one of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +83,6 @@ class BackupResult:
     notices: tuple[Notice, ...]
 
 
-class Watcher(Protocol):
-    """Hears how far a backup is. Called from the thread that called `backup` only."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """A stage begins, with its size."""
-
-    def advance(self, amount: int) -> None:
-        """That much of the stage is done."""
-
-
 class Silent:
     """A watcher for those who do not look."""
 
@@ -114,10 +100,7 @@ def backup(place: Place, options: BackupOptions | None = None, watcher: Watcher 
     they name; in all cases the vault's earlier backups are whole.
     """
     with WriterLock(place.state.directory, place.source), ExitStack() as stack:
-        try:
-            return _Backup(place, options or BackupOptions(), watcher or Silent(), stack).run()
-        except psycopg.Error as error:  # the session was lost where nobody is asking it something in particular
-            raise explain(error, f"back up {place.target}") from error
+        return _Backup(place, options or BackupOptions(), watcher or Silent(), stack).run()
 
 
 class _Backup:
@@ -136,42 +119,41 @@ class _Backup:
         index = load_index(place.store, place.source, place.signers or place.keys.signers)
         vault = f"{place.store.url} {place.keys.signer.public}"
         recover(self._records, index.run, index.record, vault, started)
-        snapshot = self._stack.enter_context(self._snapshot())
-        catalog = read_catalog(snapshot.session, place.settings)
-        refuse_errors(catalog.notices)
-        reading = Reading.of(catalog, snapshot.moment)
-        workers = self._start_workers(catalog)
-        hidden = unreadable(snapshot.session, catalog.tables)
-        dump = self._stack.enter_context(dumping(place.target, snapshot.name, hidden))
-        tenants = read_tenants(snapshot.session, catalog)
-        context = RunContext(place.source, index.run + 1, snapshot.moment)
-        since = self._comparable(reading)
+        reading = self._stack.enter_context(place.origin.read(self._watcher))
+        refuse_errors(reading.notices)
+        basis = reading.basis
+        workers = self._start_workers(reading)
+        dump = reading.schema()
+        tenants = reading.tenants()
+        context = RunContext(place.source, index.run + 1, reading.moment)
+        since = self._comparable(basis)
         self._about = {
             "run": context.run,
             "base": index.record,
             "vault": vault,
             "started": started.isoformat(),
-            "reading": reading.to_json(),
+            "reading": basis.to_json(),
         }
-        part = self._part(snapshot, catalog, reading, context)
-        if since is None and self._options.tenants is None:
-            found = self._read_all(workers, snapshot, part, tenants, index)
+        part = self._part(reading, context)
+        if since is None and self._options.tenants is None and not reading.counts_for_nothing:
+            found = self._read_all(workers, reading, part, tenants, index)
         else:
-            census = self._take_census(snapshot, part, tenants, since)
-            decision = self._decide(census, tenants, reading, index)
+            census = self._take_census(reading, part, tenants, since)
+            decision = self._decide(census, tenants, basis, index)
             found = self._read_changed(workers, part, census, decision)
         with Spool(place.state.directory) as spool, putting(place.store) as create:
             packer = Packer(context, place.keys, spool, create)
-            schema = pack_schema(dump.result(), packer, self._records.get(SCHEMA), index.recipients)
+            schema = pack_schema(dump(), packer, self._records.get(SCHEMA), index.recipients)
             create.settle()
             self._heard(create.written)
         self._records.add_pending(schema)
         self._watcher.stage("recording", None)
-        await_flush(snapshot.session, snapshot.moment.high, snapshot.taken_at)
+        reading.settle()
         rows = sum(found.rows.values())
-        summary = RunSummary(started, catalog, rows, found.orphan_rows, self._scope(tenants))
+        described, notices = reading.described, reading.notices
+        summary = RunSummary(started, described, notices, rows, found.orphan_rows, self._scope(tenants))
         run = encode_run(context, index, self._records, summary, place.keys)
-        self._commit(context, run, self._trusted(reading))
+        self._commit(context, run, self._trusted(basis))
         return BackupResult(
             run=context.run,
             moment=context.moment,
@@ -183,33 +165,25 @@ class _Backup:
             objects=self._objects,
             size_bytes=self._size_bytes,
             seconds=time.monotonic() - began,
-            notices=catalog.notices,
+            notices=notices,
         )
 
-    def _snapshot(self) -> AbstractContextManager[Snapshot]:
-        slot, target = self._options.slot, self._place.target
-        if slot is None:
-            return open_snapshot(target, "backup")
-        return adopt_snapshot(target, "backup", slot.snapshot, slot.consistent)
-
-    def _comparable(self, reading: Reading) -> int | None:
+    def _comparable(self, basis: Basis) -> int | None:
         """The xmin of the oldest snapshot that something stands for which a census of now can be held against."""
         notes = [self._records.about("pending").get("reading", {})]
         if not self._options.full:
             notes.append(self._records.about("current"))
-        return min((about["first"] for about in notes if reading.continues(about)), default=None)
+        return min((about["first"] for about in notes if basis.continues(about)), default=None)
 
-    def _part(self, snapshot: Snapshot, catalog: Catalog, reading: Reading, context: RunContext) -> PartSpec:
+    def _part(self, reading: Reading, context: RunContext) -> PartSpec:
         """What all parts have in common."""
         return PartSpec(
-            target=self._place.target,
-            snapshot=snapshot.name,
-            catalog=catalog,
-            tables=tuple(table for table in catalog.tables if deciding.is_swept(table)),
+            rows=reading.rows,
+            tables=tuple(table for table in reading.tables if deciding.is_swept(table)),
             tasks=(),
             shares={},
             within=None,
-            reading=reading.cluster,
+            reading=reading.basis.cluster,
             recipients={},
             context=context,
             keys=self._place.keys,
@@ -217,12 +191,12 @@ class _Backup:
             state_directory=self._place.state.directory,
         )
 
-    def _trusted(self, reading: Reading) -> Mapping[str, object]:
+    def _trusted(self, basis: Basis) -> Mapping[str, object]:
         """Under what the next backup may compare with what is remembered now."""
         if self._options.tenants is None:
-            return reading.to_json()
+            return basis.to_json()
         before = self._records.about("current")  # the tenants that were not looked at are as old as this
-        return {**reading.to_json(), "first": before["first"]} if reading.continues(before) else {}
+        return {**basis.to_json(), "first": before["first"]} if basis.continues(before) else {}
 
     def _commit(self, context: RunContext, run: EncodedRun, reading: Mapping[str, object]) -> None:
         """Make the backup count: note what is about to be written, write it, move on. See records.recover."""
@@ -232,9 +206,9 @@ class _Backup:
         self._heard(Written(1, len(run.data)))
         self._records.promote(about)
 
-    def _start_workers(self, catalog: Catalog) -> Workers | None:
+    def _start_workers(self, reading: Reading) -> Workers | None:
         """Start the worker processes early where it is plain that they will be needed: nothing was seen before."""
-        if self._records.about("current") or not self._is_large(_size(catalog.tables)):
+        if self._records.about("current") or not self._is_large(_size(reading.tables)):
             return None
         return self._workers()
 
@@ -249,7 +223,7 @@ class _Backup:
     def _read_all(
         self,
         workers: Workers | None,
-        snapshot: Snapshot,
+        reading: Reading,
         part: PartSpec,
         tenants: Mapping[TenantKey, Tenant],
         index: RunIndex,
@@ -259,7 +233,7 @@ class _Backup:
             workers = self._workers()
         self._watcher.stage("counting", None)
         count = self._options.jobs if workers is not None else 1
-        slices = sample(snapshot.session, part.catalog, part.tables, count)
+        slices = reading.slices(part.tables, count)
         remembered = deciding.remember(self._records.all(), index.erased, trusted=False)
         tasks = deciding.everyone(tenants, remembered, prefix_of=self._prefix, recipients=index.recipients)
         others = dict(index.recipients)
@@ -269,12 +243,12 @@ class _Backup:
         rows: dict[str, int] = {}
 
         def count_rows() -> None:
-            rows.update(count_tables(snapshot.session, part.tables))
+            rows.update(reading.count_rows(part.tables))
             self._watcher.stage("reading", sum(rows.values()))
 
         parts = [
             replace(part, within=one, tasks=known, recipients=others)
-            for one, known in share_out(tasks, slices, part.catalog)
+            for one, known in share_out(tasks, slices, reading.tenant_kind)
         ]
         self._capture(workers, parts, count_rows)
         check_counts(rows, self._tally)
@@ -299,27 +273,26 @@ class _Backup:
         return Tally(len(set(census.tenants) - RESERVED), census.rows(ORPHAN), rows)
 
     def _take_census(
-        self, snapshot: Snapshot, part: PartSpec, tenants: Mapping[TenantKey, Tenant], since: int | None
+        self, reading: Reading, part: PartSpec, tenants: Mapping[TenantKey, Tenant], since: int | None
     ) -> Census:
         census = Census(part.tables, part.reading)
         self._watcher.stage("counting", len(census.tables))
         names = self._options.tenants
         wanted = None if names is None else [deciding.find_tenant(tenants, name) for name in names]
-        with ExitStack() as stack:
-            sessions = [
-                stack.enter_context(join_snapshot(self._place.target, "backup", snapshot.name))
-                for _ in range(max(1, min(self._options.jobs, len(census.tables))))
-            ]
-            take_census(
-                sessions, part.catalog, census, tenants=wanted, since=since, advance=lambda _: self._watcher.advance(1)
-            )
+        found = reading.fingerprints(
+            census.tables,
+            tenants=wanted,
+            since=since,
+            sessions=self._options.jobs,
+            advance=lambda _: self._watcher.advance(1),
+        )
+        for number, fingerprints in found:
+            census.add(number, fingerprints)
         return census
 
-    def _decide(
-        self, census: Census, tenants: Mapping[TenantKey, Tenant], reading: Reading, index: RunIndex
-    ) -> Decision:
-        trusted = not self._options.full and reading.continues(self._records.about("current"))
-        resumable = reading.continues(self._records.about("pending").get("reading", {}))
+    def _decide(self, census: Census, tenants: Mapping[TenantKey, Tenant], basis: Basis, index: RunIndex) -> Decision:
+        trusted = not self._options.full and basis.continues(self._records.about("current"))
+        resumable = basis.continues(self._records.about("pending").get("reading", {}))
         return deciding.decide(
             census,
             tenants,

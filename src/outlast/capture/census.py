@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from outlast.core.table import Table
 from outlast.core.tenant import TenantKey
-from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session
-from outlast.sources.postgres.sweep import Fingerprint, fingerprints
+from outlast.sources.source import Fingerprint
 
 # A table's number, rows, digest, digest by count: compact, since there is one a tenant and table.
 _ENTRY = struct.Struct(">HQ16s16s")
@@ -91,33 +88,3 @@ class Census:
 
     def rows(self, tenant: TenantKey) -> int:
         return sum(seen.rows for _, seen in self.runs(tenant))
-
-
-def take_census(
-    connections: Sequence[Session],
-    catalog: Catalog,
-    census: Census,
-    *,
-    tenants: Sequence[TenantKey] | None,
-    since: int | None,
-    advance: Callable[[str], None],
-) -> None:
-    """Fill the census over several connections that share one snapshot, the largest tables first.
-
-    `tenants` None means all. `since` is the xmin of the snapshot that is compared with. `advance` is called with a
-    table's name when it is done.
-    """
-    free = list(connections)
-
-    def take(number: int) -> tuple[int, dict[TenantKey, Fingerprint]]:
-        connection = free.pop()
-        try:
-            return number, fingerprints(connection, catalog, census.tables[number], tenants, since)
-        finally:
-            free.append(connection)
-
-    order = sorted(range(len(census.tables)), key=lambda number: -census.tables[number].size_bytes)
-    with ThreadPoolExecutor(len(connections), "census") as pool:
-        for number, found in pool.map(take, order):
-            census.add(number, found)
-            advance(str(census.tables[number].name))

@@ -128,11 +128,12 @@ def _base(
     watcher: Watcher,
     check: Callable[[Tables], None],
 ) -> Begun:
-    with join_snapshot(place.target, "follow", slot.snapshot) as session:
-        tables = look(session, place.settings, names)
+    with join_snapshot(place.database.target, "follow", slot.snapshot) as session:
+        tables = look(session, place.database.settings, names)
         refuse_errors(tables.catalog.notices)
         check(tables)
-        result = backup(place, BackupOptions(jobs=jobs, slot=slot), watcher)
+        at_slot = replace(place, origin=replace(place.database, slot=slot))
+        result = backup(at_slot, BackupOptions(jobs=jobs), watcher)
         watcher.stage("whose rows are", None)
         map_.clear()
         numbers.forget()

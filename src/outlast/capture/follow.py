@@ -74,7 +74,7 @@ class Follower:
         self._guard = guard or Guard()
         self._watcher = watcher or Silent()
         self._mending = Mending(open_place)
-        self._asking = Asking(place.target)
+        self._asking = Asking(place.database.target)
         self._oldest: float | None = None  # when the first change that is not flushed was routed
         self._oldest_commit: datetime | None = None
         self._flushed_at = self._verified_at = self._settled_at = 0.0
@@ -171,7 +171,7 @@ class Follower:
         """Everything that holds for one epoch."""
         place = self._place
         with self._asking.session.transaction():
-            tables = begun.tables or look(self._asking.session, place.settings, self._names)
+            tables = begun.tables or look(self._asking.session, place.database.settings, self._names)
         self._frames = Frames(self._numbers, tables.plan.edges)
         if begun.tables is None:
             self._frames.contents.partial.extend(tables.partial)
@@ -368,7 +368,7 @@ class Follower:
         try:
             session = self._asking.session
             with session.transaction():
-                tables = look(session, self._place.settings, self._names)
+                tables = look(session, self._place.database.settings, self._names)
                 notices = verify(session, tables.catalog, self._options.following)
                 health = slot_health(session, self._names.slot)
             noticed = self._asking.position()

@@ -83,8 +83,8 @@ class Mending:
     def look_again(self, place: Place, names: Names, doubts: Doubts) -> Iterator[Again]:
         """Another look for the tables in doubt; None among them: for all."""
         only = frozenset(table for table in doubts if table is not None)
-        with open_snapshot(place.target, "follow") as snapshot:
-            tables = look(snapshot.session, place.settings, names)
+        with open_snapshot(place.database.target, "follow") as snapshot:
+            tables = look(snapshot.session, place.database.settings, names)
             yield Again(snapshot.session, tables, None if None in doubts else only, snapshot.moment.high)
         low = snapshot.moment.low
         self._seeded |= {table: max(low, since) for table, since in doubts.items()}

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
-
 from outlast.capture.census import counted_digest
 from outlast.capture.packing import Packer, Piece, RunContext, TenantDraft
 from outlast.capture.putting import Written, putting
@@ -19,13 +17,9 @@ from outlast.capture.records import Records, TenantRecord
 from outlast.capture.spool import Spool
 from outlast.core.errors import BugError, SourceError
 from outlast.core.row import key_of
-from outlast.core.table import OwnershipKind, Table
+from outlast.core.table import Table
 from outlast.core.tenant import ORPHAN, RESERVED, Tenant, TenantKey
-from outlast.sources.postgres.query import Slice
-from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session, Target, explain
-from outlast.sources.postgres.snapshot import join_snapshot, read_in_bulk
-from outlast.sources.postgres.sweep import Block, sweep
+from outlast.sources.source import RowReader, Rows, Slice
 from outlast.state.local import LocalState
 from outlast.vault.chunk import Chunker
 from outlast.vault.keys import WriterKeys
@@ -33,7 +27,6 @@ from outlast.vault.store import Store, open_store
 
 _RECORDS_AT_ONCE = 200
 _PROGRESS_ROWS = 20_000
-_BULK_SHARE_MIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +48,7 @@ class TenantTask:
 class PartSpec:
     """Everything a worker process needs. Picklable; secrets travel over a pipe, never by argv or disk."""
 
-    target: Target
-    snapshot: str
-    catalog: Catalog
+    rows: Rows
     tables: tuple[Table, ...]
     tasks: tuple[TenantTask, ...]
     shares: Mapping[str, float]  # by table, how much of it this part reads: 1 is all of it
@@ -115,27 +106,20 @@ def capture_part(spec: PartSpec, report: Report, store: Store | None = None) -> 
 
     Raises an OutlastError; what was put by then lies in the vault unreferenced, and does no harm.
     """
-    try:
-        _capture(spec, report, store or open_store(spec.vault_url))
-    except psycopg.Error as error:
-        raise explain(error, f"read {spec.target}") from error
-
-
-def _capture(spec: PartSpec, report: Report, store: Store) -> None:
     with (
         LocalState(spec.state_directory) as state,
         Spool(spec.state_directory) as spool,
-        putting(store) as create,
-        join_snapshot(spec.target, "backup", spec.snapshot) as session,
+        putting(store or open_store(spec.vault_url)) as create,
+        spec.rows.open() as reader,
     ):
         records = Records(state, spec.context.source)
         packer = Packer(spec.context, spec.keys, spool, create)
         drafts = _Drafts(spec, records, packer)
         progress = _Batched(report)
         for table in spec.tables:
-            _read_table(session, spec, table, drafts, packer, progress)
+            _read_table(reader, spec, table, drafts, packer, progress)
         progress.send()
-        session.close()  # the snapshot is not held open while packs are put
+        reader.close()  # the snapshot is not held open while packs are put
         if spec.within is not None:
             report(drafts.tally())
         by_name = {str(table.name): table for table in spec.tables}
@@ -207,14 +191,14 @@ def _rows(pieces: list[Piece]) -> int:
 
 
 def _read_table(
-    session: Session, spec: PartSpec, table: Table, drafts: _Drafts, packer: Packer, progress: _Batched
+    reader: RowReader, spec: PartSpec, table: Table, drafts: _Drafts, packer: Packer, progress: _Batched
 ) -> None:
     name = str(table.name)
     chunker = Chunker(key_of(table.key_positions))
     current: TenantKey | None = None
     expected = {task.tenant.key: task.read[name] for task in spec.tasks if task.read.get(name)}
     read: dict[TenantKey, int] = {}
-    for block in _blocks(session, spec, table, expected):
+    for block in reader.blocks(table, expected, share=spec.shares.get(name, 0.0), within=spec.within):
         if block.tenant != current:
             if current is not None:
                 packer.take(drafts.of(current), name, chunker.finish())
@@ -234,20 +218,3 @@ def _read_table(
             hint="An index of that table may be corrupt: check it with amcheck (bt_index_check), then REINDEX.",
             code="inconsistent-read",
         )
-
-
-def _blocks(session: Session, spec: PartSpec, table: Table, expected: dict[TenantKey, int]) -> Iterator[Block]:
-    owned = table.ownership.kind is OwnershipKind.OWNED
-    if spec.within is not None:
-        read_in_bulk(session, bulk=True)
-        return sweep(session, spec.catalog, table, spec.within) if owned or spec.within.is_lowest else iter(())
-    if not expected:
-        return iter(())
-    if not owned:
-        return sweep(session, spec.catalog, table)
-    share = spec.shares[str(table.name)]
-    read_in_bulk(session, bulk=share >= _BULK_SHARE_MIN)
-    if share == 1:
-        return sweep(session, spec.catalog, table)
-    tenants = [tenant for tenant in expected if tenant != ORPHAN]
-    return sweep(session, spec.catalog, table, tenants, orphans=ORPHAN in expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import zstandard
 
@@ -12,7 +13,7 @@ from outlast import __version__
 from outlast.capture.packing import RunContext
 from outlast.capture.records import Records
 from outlast.core.tenant import Tenant
-from outlast.sources.postgres.schema import Catalog
+from outlast.sources.source import Notice
 from outlast.vault.keys import WriterKeys, seal
 from outlast.vault.manifest import Head
 from outlast.vault.run import CHAIN_MAX, RunDetails, RunIndex, RunRecord, encode
@@ -23,7 +24,8 @@ class RunSummary:
     """What a backup found, beside the tenants themselves."""
 
     started: datetime
-    catalog: Catalog
+    described: Mapping[str, Any]
+    notices: tuple[Notice, ...]
     rows: int
     orphan_rows: int
     scope: tuple[str, ...] | None
@@ -88,20 +90,12 @@ def _is_full(run: int, index: RunIndex, written: int) -> bool:
 
 
 def _details(summary: RunSummary, named: Mapping[str, Tenant]) -> RunDetails:
-    catalog = summary.catalog
     return RunDetails(
         tenants=tuple((prefix, tenant.key, tenant.label) for prefix, tenant in named.items()),
         rows=summary.rows,
         orphan_rows=summary.orphan_rows,
-        database={
-            "name": catalog.database,
-            "server_version": catalog.server_version,
-            "system_identifier": catalog.system_identifier,
-            "timeline": catalog.timeline,
-            "encoding": catalog.encoding,
-            "tenant_table": str(catalog.tenant_table),
-        },
-        notices=tuple(notice.message for notice in catalog.notices),
+        database=dict(summary.described),
+        notices=tuple(notice.message for notice in summary.notices),
     )
 
 

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from outlast.capture.packing import Packer, TenantDraft
 from outlast.capture.records import TenantRecord
 from outlast.core.table import Column, Ownership, OwnershipKind, Table, TableName
 from outlast.core.tenant import SCHEMA, Tenant
-from outlast.sources.postgres.dump import dump_schema
-from outlast.sources.postgres.session import Target
 from outlast.vault.chunk import Chunker
-
-
-@contextmanager
-def dumping(target: Target, snapshot: str, hidden: Sequence[TableName]) -> Iterator[Future[dict[str, bytes]]]:
-    """The schema, dumped by pg_dump while rows are read; without tables that this role may not read."""
-    with ThreadPoolExecutor(1, "schema") as pool:
-        yield pool.submit(dump_schema, target, snapshot, hidden)
 
 
 def pack_schema(
@@ -28,7 +17,7 @@ def pack_schema(
 ) -> list[TenantRecord]:
     """Put the dump; its record, or none where it is as it was. `recipients` are the keys that the vault has."""
     seen = {str(_section(name).name): hashlib.sha256(text).digest() for name, text in dump.items()}
-    if previous is not None and previous.seen == seen:
+    if (previous is not None and previous.seen == seen) or not dump:
         return []
     prefix = packer.prefix(SCHEMA)
     recipient = previous.recipient if previous else recipients.get(prefix)

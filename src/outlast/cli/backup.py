@@ -47,8 +47,7 @@ def backup(
     store = invocation.sealed_vault.store
     place = Place(
         source,
-        invocation.target(source),
-        invocation.ownership(source),
+        invocation.origin(source),
         store,
         invocation.writer_keys,
         invocation.state,

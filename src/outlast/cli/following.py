@@ -107,8 +107,7 @@ def _place(invocation: Invocation, source: str) -> Place:
     store = invocation.sealed_vault.store
     return Place(
         source,
-        invocation.target(source),
-        invocation.ownership(source),
+        invocation.origin(source),
         store,
         invocation.writer_keys,
         invocation.state,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from outlast.sources.postgres.following import FollowingSettings
     from outlast.sources.postgres.schema import Catalog
     from outlast.sources.postgres.session import Session, Target
+    from outlast.sources.source import Source
     from outlast.state.local import LocalState
     from outlast.vault.keys import Identity, WriterKeys
     from outlast.vault.reader import Vault, VaultPin
@@ -188,6 +189,12 @@ class Invocation:
             wishes,
             accept_unbounded_wal or follow.accept_unbounded_wal,
         )
+
+    def origin(self, source: str = DEFAULT_SOURCE) -> Source:
+        """The source as a backup reads it."""
+        from outlast.sources.postgres.source import PostgresSource
+
+        return PostgresSource(self.target(source), self.ownership(source))
 
     def ownership(self, source: str = DEFAULT_SOURCE) -> OwnershipSettings:
         from outlast.sources.postgres.catalog import OwnershipSettings

@@ -12,6 +12,7 @@ from outlast.capture.backup import BackupOptions, BackupResult, Place, backup
 from outlast.core.tenant import TenantKey
 from outlast.sources.postgres.catalog import OwnershipSettings
 from outlast.sources.postgres.session import Target
+from outlast.sources.postgres.source import PostgresSource
 from outlast.state.local import LocalState
 from outlast.vault.header import create_vault
 from outlast.vault.keys import Identity, WriterKeys, generate_identity
@@ -48,7 +49,7 @@ class Shop:
             connection.execute(statement)
 
     def place(self, state: LocalState, store: Store | None = None) -> Place:
-        return Place("main", Target(self.url), self.settings, store or self.store, self.keys, state)
+        return Place("main", PostgresSource(Target(self.url), self.settings), store or self.store, self.keys, state)
 
     def back_up(self, options: BackupOptions | None = None, store: Store | None = None) -> BackupResult:
         with LocalState(self.folder / "state") as state:

@@ -28,6 +28,7 @@ from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.session import Target, connect
 from outlast.sources.postgres.setup import set_up
 from outlast.sources.postgres.slot import drop_slot
+from outlast.sources.postgres.source import PostgresSource
 from outlast.state.local import LocalState
 from outlast.vault.header import create_vault
 from outlast.vault.keys import Identity, WriterKeys, generate_identity
@@ -89,7 +90,7 @@ class Followed:
         if state is None:
             state = LocalState(self.folder / "state")
             self.states.append(state)
-        return Place("main", Target(self.url), self.settings, store or self.store, self.keys, state)
+        return Place("main", PostgresSource(Target(self.url), self.settings), store or self.store, self.keys, state)
 
     def options(self, **given: Any) -> FollowOptions:
         values = {"flush_interval_s": self.flush_interval_s, "memory_bytes": self.memory_bytes, "jobs": 1}

@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.capture.whole import slices
 from outlast.core.row import KeyKind
 from outlast.core.tenant import TenantKey
+from outlast.sources.slicing import slices
 
 WEIGHTS = st.dictionaries(st.integers(-100, 100), st.floats(0.5, 1000), max_size=40)
 

@@ -7,7 +7,6 @@ that COPY sends. A tenant filter is never put under a COLLATE, or its index woul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -15,27 +14,13 @@ from outlast.core.errors import BugError
 from outlast.core.row import KeyKind
 from outlast.core.table import Column, OwnershipKind, Step, Table, TableName
 from outlast.core.tenant import ORPHAN, RESERVED, TenantKey
+from outlast.sources.source import Slice
 
 _ORDERED_BY_BYTES = ("text", "character varying", "name")
 _INTEGERS = ("smallint", "integer", "bigint")
 _EQUAL_OPERATOR = "pg_catalog.="
 _EQUAL = sql.SQL("{} OPERATOR(pg_catalog.=) {}")
 _BYTE_ORDER = sql.SQL('{} COLLATE "C"')
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """All tenants whose keys stand, in the sweep's order, from `first` on and before `end`; None is no bound.
-
-    The lowest slice has the rows without a tenant as well, and those of shared tables.
-    """
-
-    first: str | None = None
-    end: str | None = None
-
-    @property
-    def is_lowest(self) -> bool:
-        return self.first is None
 
 
 def identifier(name: TableName) -> sql.Identifier:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from outlast.core.table import OwnershipKind, Table, TableName
+from outlast.sources.source import Notice as Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,6 @@ class Trigger:
     table: TableName
     enabled: str
     event: str  # e.g. "BEFORE INSERT OR UPDATE FOR EACH ROW"
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something `check` must say: what it is, which table, how bad, and what to do."""
-
-    level: str  # "error" stops a backup; "warning" weakens a promise; "info"
-    code: str
-    message: str
-    hint: str | None = None
-    table: TableName | None = None
-    promise: str | None = None  # which promise it weakens: protect, restore, verify …
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -18,33 +17,18 @@ from outlast.core.errors import BugError, Refused, SourceError
 from outlast.core.row import NULL, unescape
 from outlast.core.table import OwnershipKind, Table
 from outlast.core.tenant import ORPHAN, RESERVED, SHARED, TenantKey
-from outlast.sources.postgres.query import Slice, count_query, fingerprint_query, rows_query, sample_query
+from outlast.sources.postgres.query import count_query, fingerprint_query, rows_query, sample_query
 from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.snapshot import read_in_bulk
+from outlast.sources.source import Block as Block
+from outlast.sources.source import Fingerprint as Fingerprint
+from outlast.sources.source import Slice
 
 if TYPE_CHECKING:
     from outlast.sources.postgres.schema import Catalog
 
 _BLOCK_ROWS_MAX = 2000
 _BLOCK_BYTES_MAX = 512 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Consecutive rows of one table and one tenant, in key order, each ending in a newline."""
-
-    tenant: TenantKey
-    data: bytes
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What row versions a tenant's run consists of, without reading them. Equal: the run is as it was."""
-
-    rows: int
-    versions: str
-    newer: bool = True  # than what was asked about, or nothing was asked
 
 
 def sweep(
