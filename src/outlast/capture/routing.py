@@ -163,6 +163,11 @@ class Router:
                 assert old is not None
                 self._delete(way, old, row_id)
 
+    @property
+    def place(self) -> int:
+        """Which of the changes given to `route` is being routed: a sink may ask."""
+        return self._place
+
     def end(self) -> None:
         """The transaction is over."""
         if self._truncated:

@@ -66,6 +66,11 @@ class Identity:
             raise VaultKeyError(f"{origin} holds no age identity", hint="It holds a line AGE-SECRET-KEY-1….")
         return cls(identities, origin)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Over a pipe to a worker process, and nowhere else."""
+        text = "\n".join(str(identity) for identity in self._identities)
+        return Identity.from_text, (text, self.origin)
+
     @classmethod
     def joined(cls, identities: Sequence[Identity]) -> Identity:
         """One that opens what any of them opens."""

