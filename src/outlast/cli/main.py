@@ -58,6 +58,9 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         Entry("status", "status", "Show every tenant's newest restorable moment, the oldest first."),
         Entry("verify", "verify", "Check every byte of the vault, and with --live compare it with the database."),
     ),
+    "Rehearse": (
+        Entry("rehearse", "rehearse", "Run a script on a copy rebuilt from the vault, and show its exact effect."),
+    ),
     "Look": (
         Entry("tenants", "tenants", "List the tenants that the vault holds."),
         Entry("history", "history", "List the moments to which a tenant can be restored."),

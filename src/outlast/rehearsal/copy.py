@@ -231,7 +231,8 @@ def set_sequences(connection: psycopg.Connection[Any]) -> None:
     for use in read_facts(connection).sequences:
         farthest = sql.SQL("max" if use.increment > 0 else "min")
         query = sql.SQL(
-            "SELECT pg_catalog.setval({}::regclass, found.v) FROM (SELECT {}({}) AS v FROM {}) AS found WHERE v IS NOT NULL"
+            "SELECT pg_catalog.setval({}::regclass, found.v) FROM (SELECT {}({}) AS v FROM {}) AS found"
+            " WHERE found.v IS NOT NULL"
         )
         name = sql.Literal(identifier(use.sequence).as_string(connection))
         try:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +85,7 @@ _worker: tuple[Vault, At, psycopg.Connection[Any]] | None = None
 
 
 def _begin(place: VaultPlace, url: str) -> None:
-    global _worker  # noqa: PLW0603 - a process's own, set once before its first part
+    global _worker  # a process's own, set once before its first part
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends us
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     vault, at = place.open()
@@ -180,8 +180,3 @@ def copy_rows(
 def section_texts(past: Past) -> Mapping[str, bytes]:
     """The schema's sections out of the tenant that holds them."""
     return {table.name.name: b"".join(past.read(table)) for table in past.tables.values()}
-
-
-def batched(entries: Sequence[TenantEntry], size: int) -> Iterator[Sequence[TenantEntry]]:
-    for start in range(0, len(entries), size):
-        yield entries[start : start + size]

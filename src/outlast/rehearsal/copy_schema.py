@@ -1,4 +1,4 @@
-"""The schema of a copy, out of the vault's sections: database, roles, extensions, tables, and what comes after the rows.
+"""The schema of a copy, out of the vault's sections: database, roles, extensions, tables, what comes after the rows.
 
 The sections are run piece by piece, as pg_dump's own headings part them, so that what this server cannot have (an
 extension, a collation, a function in a language that is not installed) is named, and the rest is made all the same.
@@ -100,7 +100,7 @@ def make_database(connection: psycopg.Connection[Any], wanted: Database, points:
     if wanted.name == "postgres":
         return
     try:
-        connection.execute(sql.SQL("CREATE DATABASE {} ").format(name) + sql.SQL(wanted.options))  # type: ignore[arg-type]
+        connection.execute(sql.SQL("CREATE DATABASE {} ").format(name) + sql.SQL(wanted.options))
     except psycopg.Error:
         found = re.search(r"(?:ICU_LOCALE|BUILTIN_LOCALE|LC_COLLATE) '([^']*)'", wanted.options)
         points.add(Doubt.COLLATION, found[1] if found else wanted.options)

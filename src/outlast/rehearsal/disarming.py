@@ -32,7 +32,8 @@ def disarm(connection: psycopg.Connection[Any]) -> list[str]:
         "SELECT p.oid::regprocedure::text, n.nspname, p.proname, pg_get_function_identity_arguments(p.oid),"
         " pg_get_function_result(p.oid) FROM pg_catalog.pg_proc AS p"
         " JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace"
-        " JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'"
+        " JOIN pg_catalog.pg_depend AS d"
+        " ON d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'"
         " JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'dblink' WHERE p.proname = ANY (%s)",
         [list(_DBLINK)],
     ).fetchall()
@@ -47,7 +48,8 @@ def disarm(connection: psycopg.Connection[Any]) -> list[str]:
         done.append("dblink is disarmed")
     servers = connection.execute(
         "SELECT s.srvname, s.srvoptions::text LIKE '%host=%' FROM pg_catalog.pg_foreign_server AS s"
-        " JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid = s.srvfdw WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw')"
+        " JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid = s.srvfdw"
+        " WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw')"
     ).fetchall()
     for name, has_host in servers:
         connection.execute(

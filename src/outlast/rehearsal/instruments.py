@@ -46,6 +46,17 @@ def read_tables(connection: psycopg.Connection[Any]) -> list[StoredTable]:
     ]
 
 
+def computed_columns(connection: psycopg.Connection[Any]) -> dict[TableName, frozenset[str]]:
+    """The columns that the server generates, by table."""
+    rows = connection.execute(
+        "SELECT n.nspname, c.relname, pg_catalog.array_agg(a.attname::text) FROM pg_catalog.pg_attribute AS a"
+        " JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')"
+        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE a.attgenerated <> '' AND NOT a.attisdropped GROUP BY n.nspname, c.relname"
+    )
+    return {TableName(schema, name): frozenset(columns) for schema, name, columns in rows}
+
+
 def log_tables(connection: psycopg.Connection[Any], tables: Iterable[StoredTable]) -> list[TableName]:
     """Have unlogged tables logged: their changes would stand in no log. Returns which they are."""
     found = [table.name for table in tables if table.persistence == "u" and table.kind == "r"]

@@ -189,6 +189,7 @@ class Observed:
     sequences: tuple[SequenceMove, ...] = ()
     touched: tuple[TouchedTable, ...] = ()
     counters: Mapping[str, RowCounters] | None = None
+    began: datetime | None = None  # the copy's own time when the script's transaction began
     transactions: int = 0
     large_objects: int = 0  # made, changed or removed
     notified: tuple[str, ...] = ()  # channels

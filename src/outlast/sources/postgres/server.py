@@ -155,8 +155,11 @@ def serving(
     command = [str(binaries / "postgres"), "-D", str(folder / "data"), *options]
     try:
         guard = subprocess.Popen(
-            [*(isolation() if isolated else ()), *_as_account(account, isolated=isolated)]
-            + ["sh", "-c", _GUARD, "guard", str(folder), *command],
+            [
+                *(isolation() if isolated else ()),
+                *_as_account(account, isolated=isolated),
+                *("sh", "-c", _GUARD, "guard", str(folder), *command),
+            ],
             stdin=subprocess.PIPE,
             user=None if isolated else account,
             extra_groups=[] if account else None,

@@ -1,0 +1,158 @@
+"""`outlast rehearse`: run a script on a copy rebuilt from the vault, and hold all it did against its intent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outlast.cli.opening import DEFAULT_SOURCE, Invocation
+from outlast.core.errors import ExitCode, OutlastError, UsageError
+
+if TYPE_CHECKING:
+    from outlast.core.intent import Intent
+    from outlast.rehearsal.rehearse import Stage
+    from outlast.rehearsal.script import Script
+
+
+def rehearse(
+    context: typer.Context,
+    words: Annotated[
+        list[str], typer.Argument(metavar="SCRIPT | -- COMMAND…", help="A .sql file; or, after --, any command.")
+    ],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A variable of the script, as psql's -v.")
+    ] = None,
+    intent: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The intent.toml; else the script's header, or one beside it.")
+    ] = None,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Print an intent made of what was seen, for another person to adopt.")
+    ] = False,
+    twice: Annotated[
+        bool, typer.Option("--twice", help="Run it on two equal copies: what differs is not repeatable.")
+    ] = False,
+    at: Annotated[str, typer.Option(metavar="MOMENT", help="The copy's moment.")] = "latest",
+    role: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="The role to run as; else that of script_url, or of restore_url.")
+    ] = None,
+    tenants: Annotated[
+        list[str] | None, typer.Option(metavar="TENANT", help="Only these tenants in the copy: never conclusive.")
+    ] = None,
+    server_bin: Annotated[
+        str | None, typer.Option(metavar="DIR", help="PostgreSQL's programs for the copy; else those of its version.")
+    ] = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the report as a page as well.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that fill the copy.")] = 2,
+    source: Annotated[str, typer.Option(metavar="NAME", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
+) -> ExitCode:
+    """Run a script on a copy rebuilt from the vault, and show its exact effect.
+
+    By tenant, table and operation, cascades and triggers included, held against what its author declared. Production is
+    neither touched nor asked.
+
+    Exit codes: 0 within the intent; 1 the copy could not tell; 3 blocked.
+    """
+    from outlast.cli.rehearsed import show
+    from outlast.rehearsal.rehearse import Request
+    from outlast.rehearsal.rehearse import rehearse as carry_out
+
+    invocation = Invocation.of(context)
+    script, command = _what(words, set_ or [])
+    declared = _intent(script, intent)
+    settings = invocation.ownership(source)
+    request = Request(
+        source,
+        settings,
+        role or _role_of(invocation, source),
+        script,
+        command,
+        declared,
+        tuple(tenants or ()),
+        twice,
+        jobs,
+    )
+    done = carry_out(_stage(invocation, source, at, server_bin), request)
+    return show(invocation.output, request, done, draft=draft, html=html)
+
+
+def _what(words: list[str], given: list[str]) -> tuple[Script | None, tuple[str, ...]]:
+    if len(words) > 1 or not words[0].endswith(".sql"):
+        return None, tuple(words)
+    from outlast.rehearsal.script import read_script
+
+    path = Path(words[0])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint="Name a .sql file.") from None
+    variables = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise UsageError(f"--set {one}: there is no =", hint="Write --set NAME=VALUE.")
+        variables[name] = value
+    return read_script(text, path.name, variables), ()
+
+
+def _intent(script: Script | None, file: str | None) -> Intent | None:
+    from outlast.core.intent_text import declares, parse_intent
+
+    folder = Path.cwd()
+
+    def read(name: str) -> str:
+        try:
+            return (folder / name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot read {folder / name}: {error.strerror}", hint="The intent names it.") from None
+
+    if file is not None:
+        folder = Path(file).resolve().parent
+        return parse_intent(read(Path(file).name), file, read)
+    if script is not None and declares(script.text):
+        return parse_intent(script.text, script.name, read)
+    beside = Path("intent.toml")
+    return parse_intent(read(str(beside)), str(beside), read) if beside.is_file() else None
+
+
+def _role_of(invocation: Invocation, source: str) -> str:
+    user = invocation.script_target(source).parameters.get("user") or os.environ.get("PGUSER")
+    if not user:
+        raise UsageError(
+            "nothing says which role the script runs as", hint="Name it: --role ROLE, or script_url in outlast.toml."
+        )
+    return user
+
+
+def _stage(invocation: Invocation, source: str, moment: str, server_bin: str | None) -> Stage:
+    from outlast.rehearsal.copy_data import VaultPlace
+    from outlast.rehearsal.rehearse import Stage
+
+    at = invocation.moment(source, moment)
+    config = invocation.config
+    place = VaultPlace(config.vault_url, invocation.pin, invocation.identity, source, at.text, config.key_dir)
+    major = int(invocation.vault.details(source, at.run.run).database.get("server_version") or 0) // 10000
+    return Stage(
+        invocation.vault,
+        at,
+        place,
+        _binaries(server_bin, major),
+        config.key_dir / "copies",
+        invocation.output.note,
+    )
+
+
+def _binaries(folder: str | None, major: int) -> Path:
+    from outlast.sources.postgres.server import embedded_folder, find_program
+
+    if folder is not None:
+        return find_program("initdb", major, Path(folder)).parent
+    try:
+        return find_program("initdb", major).parent
+    except OutlastError:
+        embedded = embedded_folder()
+        if embedded is None:
+            raise
+        return embedded  # of another version: the verdict says so

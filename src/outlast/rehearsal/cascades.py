@@ -1,0 +1,86 @@
+"""Which changes a foreign key carried on, told from the log alone.
+
+While a foreign key holds, nothing but the key itself can take a child away, or off, after its parent went: the parent's
+change stands in the log first (POSTGRES.md, "Routing"). So a child that is deleted, or let go of its parent, after that
+parent was deleted or got another key in the same transaction, went by cascade. No trigger has to be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from outlast.capture.ways import Take, taking
+from outlast.core.change import OP_DELETE, OP_UPDATE, Field, Relation
+from outlast.core.table import TableName
+from outlast.sources.postgres.schema import ForeignKey
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One end of a foreign key, as a relation's tuples have it. `number` is the key's."""
+
+    number: int
+    take: Take
+    deletes: bool  # the child is deleted with its parent
+
+
+class Cascades:
+    """Remembers parents that went in the current transaction. One relation's ends are worked out once."""
+
+    def __init__(self, keys: Sequence[ForeignKey]) -> None:
+        self._keys = [key for key in keys if key.enforced]
+        self._gone: set[tuple[int, tuple[Field, ...]]] = set()
+        self._ends: dict[int, tuple[Relation, list[_End], list[_End]]] = {}
+
+    def begin(self) -> None:
+        """A transaction begins."""
+        self._gone.clear()
+
+    def concerns(self, relation: Relation, root: TableName) -> bool:
+        """Whether any foreign key begins or ends at this relation."""
+        _, parents, children = self._of(relation, root)
+        return bool(parents or children)
+
+    def carried(self, relation: Relation, root: TableName, operation: int, old: bytes, new: bytes | None) -> bool:
+        """Whether a foreign key made this change; and note what it makes others do. `old` is a whole old tuple."""
+        _, parents, children = self._of(relation, root)
+        carried = False
+        gone = self._gone
+        if gone and children:
+            for end in children:
+                if operation == OP_DELETE and not end.deletes:
+                    continue
+                values = tuple(end.take(old, 1))
+                if (end.number, values) in gone and (
+                    operation == OP_DELETE or (new is not None and tuple(end.take(new, 0)) != values)
+                ):
+                    carried = True
+                    break
+        for end in parents:
+            values = tuple(end.take(old, 1))
+            if operation == OP_DELETE or (
+                operation == OP_UPDATE and new is not None and tuple(end.take(new, 0)) != values
+            ):
+                gone.add((end.number, values))
+        return carried
+
+    def _of(self, relation: Relation, root: TableName) -> tuple[Relation, list[_End], list[_End]]:
+        known = self._ends.get(id(relation))
+        if known is None:
+            known = self._ends[id(relation)] = self._made(relation, root)
+        return known
+
+    def _made(self, relation: Relation, root: TableName) -> tuple[Relation, list[_End], list[_End]]:
+        places = {name: place for place, (name, _) in enumerate(relation.columns)}
+        parents: list[_End] = []
+        children: list[_End] = []
+        for number, key in enumerate(self._keys):
+            for table, columns, ends in (
+                (key.references, key.referenced_columns, parents),
+                (key.table, key.columns, children),
+            ):
+                if table == root and all(column in places for column in columns):
+                    take = taking([places[column] for column in columns])
+                    ends.append(_End(number, take, key.on_delete == "c"))
+        return relation, parents, children

@@ -1,0 +1,274 @@
+"""Observing a script on a copy: all it does, read from the copy's log by the decoder that `follow` uses, and beside it
+what no decoding can see.
+
+The log is read while the script runs. Its effect is complete when a marker that is written after the script's end has
+come out of the log.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from outlast.capture.batches import batches
+from outlast.capture.numbering import Numbering
+from outlast.capture.route_map import RouteMap
+from outlast.capture.routes import Tables, look, seed
+from outlast.capture.routing import Router
+from outlast.core.errors import OutlastError, SourceError, TransientError
+from outlast.core.moment import Lsn
+from outlast.core.table import TableName
+from outlast.core.tenant import Tenant, TenantKey
+from outlast.rehearsal import state
+from outlast.rehearsal.cascades import Cascades
+from outlast.rehearsal.copy import Copy
+from outlast.rehearsal.disarming import attempts
+from outlast.rehearsal.instruments import END, PUBLICATION, SLOT, computed_columns, read_tables
+from outlast.rehearsal.observed import (
+    Alteration,
+    Circumstances,
+    Doubt,
+    Inconclusive,
+    Observed,
+    SchemaChange,
+)
+from outlast.rehearsal.tally import Dropped, Tally
+from outlast.rehearsal.trial import Performance, Trial
+from outlast.sources.postgres.catalog import OwnershipSettings
+from outlast.sources.postgres.following_facts import Names
+from outlast.sources.postgres.schema import Catalog
+from outlast.sources.postgres.session import Target, connect
+from outlast.sources.postgres.slot import create_slot, drop_slot
+from outlast.sources.postgres.stream import ChangeStream
+from outlast.sources.postgres.transactions import Assembler, Transaction
+from outlast.state.local import HostKey
+from outlast.vault.keys import WriterKeys
+
+_RECEIVE_S = 0.2
+_SILENCE_S = 120.0
+
+
+@dataclass
+class Observation:
+    """One copy, ready to be watched. Open with `with`; `run` once."""
+
+    copy: Copy
+    settings: OwnershipSettings
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    _closing: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Observation:
+        started = time.monotonic()
+        with self._closing as stack:
+            target = Target(self.copy.url)
+            self.watch = stack.enter_context(closing(_session(self.copy.url)))
+            self._before = state.read_state(self.watch)
+            session = stack.enter_context(closing(connect(target, role="rehearse", autocommit=True)))
+            with session.transaction():
+                self._tables = look(session, self.settings, Names(SLOT))
+            key = HostKey(secrets.token_bytes(32))  # what the map holds is of no use to anybody after us
+            self._map = RouteMap(self.folder / "routes.sqlite", key)
+            stack.callback(self._map.close)
+            self._numbers = Numbering(self._map, key, WriterKeys.generate(()), "copy")
+            with create_slot(target, SLOT) as slot, session.transaction():
+                seed(session, self._tables, self._map, self._numbers, self.folder)
+            stack.callback(_drop, target)
+            session.close()
+            self._reader = _Reader(target, slot.consistent, self._tally(), self.folder)
+            self._closing = stack.pop_all()
+        self.seconds["prepare"] = time.monotonic() - started
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.stop()
+        self._closing.close()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The copy's, before the script."""
+        return self._tables.catalog
+
+    def _tally(self) -> Tally:
+        tables, map_, numbers = self._tables, self._map, self._numbers
+        return Tally(
+            lambda sink: Router(tables.plan, tables.leaves, map_, numbers, sink),
+            tables.leaves,
+            {table.name: table for table in tables.catalog.tables},
+            self._roots(tables),
+            computed_columns(self.watch),
+            Cascades(tables.catalog.foreign_keys),
+            numbers,
+        )
+
+    def _roots(self, tables: Tables) -> Mapping[int, TableName]:
+        found = {table.oid: table.name for table in read_tables(self.watch)}
+        return found | {member.oid: tables.root_of(member) for member in tables.facts.members}
+
+    def run(self, performance: Performance, url: str, circumstances: Circumstances) -> Observed:
+        """Have it performed as the role whose URL is given, and tell what it did."""
+        begun = _position(self.watch)
+        self._reader.start()
+        trial = performance(url, self.watch)
+        written = _position(self.watch).value - begun.value
+        ended = time.monotonic()
+        _mark(self.copy.url)
+        tally = self._reader.finish()
+        capture_s = time.monotonic() - ended
+        after = state.read_state(self.watch)
+        return self._observed(circumstances, trial, tally, after, written, capture_s)
+
+    def _observed(
+        self,
+        circumstances: Circumstances,
+        trial: Trial,
+        tally: Tally,
+        after: state.State,
+        wal_bytes: int,
+        capture_s: float,
+    ) -> Observed:
+        facts = self.copy.facts
+        effect = tally.effect()
+        dropped = [_dropped(one) for one in tally.dropped if one.kind in _KINDS]
+        return Observed(
+            circumstances=circumstances,
+            effect=effect,
+            tenants=self._named(effect.tenants),
+            schema=state.schema_changes(self._before, after, dropped, facts.rows),
+            inconclusive=tuple(sorted({*facts.points, *self._points(tally, trial)})),
+            truncated=tally.truncated(),
+            rewritten=state.rewritten(self._before, after),
+            locks=tuple(sorted(trial.locks)),
+            sequences=state.sequence_moves(self._before, after),
+            touched=() if tally.overflown else tally.touched(),
+            counters=trial.counters,
+            began=trial.began,
+            transactions=tally.transactions,
+            large_objects=state.large_objects_changed(self._before, after),
+            attempts=attempts(self._log()),
+            error=trial.error,
+            wal_bytes=wal_bytes,
+            script_seconds=trial.seconds,
+            capture_seconds=capture_s,
+            notes=facts.missing,
+        )
+
+    def _points(self, tally: Tally, trial: Trial) -> list[Inconclusive]:
+        points = [Inconclusive(Doubt.ROUTING, doubt) for doubt in tally.doubts]
+        points += [Inconclusive(Doubt.BLIND, f"columns of updates of {table}") for table in sorted(tally.blind)]
+        if tally.overflown:
+            points.append(Inconclusive(Doubt.KEYS, "more rows were touched than a receipt can hold"))
+        return points
+
+    def _named(self, tenants: tuple[TenantKey, ...]) -> Mapping[TenantKey, Tenant]:
+        """Those that were touched, by the names that they have now: the script may have renamed or made them."""
+        known = self.copy.facts.tenants
+        return {key: Tenant(key, self._numbers.label_of(key) or known.get(key, Tenant(key)).label) for key in tenants}
+
+    def _log(self) -> list[str]:
+        if self.copy.server is None:
+            return []
+        return (self.copy.server.folder / "log").read_text(errors="replace").splitlines()
+
+
+_KINDS = {"table": "table", "table column": "column", "materialized view": "materialized view", "sequence": "sequence"}
+
+
+def _dropped(one: Dropped) -> SchemaChange:
+    return SchemaChange(
+        Alteration.DROPPED,
+        _KINDS[one.kind],
+        one.identity,
+        irreversible=one.kind in ("table", "table column", "sequence"),
+    )
+
+
+class _Reader:
+    """Reads the copy's log in a thread, while the script runs, up to the marker behind it."""
+
+    def __init__(self, target: Target, start: Lsn, tally: Tally, folder: Path) -> None:
+        self._target, self._start, self._tally, self._folder = target, start, tally, folder
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="outlast rehearsal", daemon=True)
+        self._open = False
+
+    def start(self) -> None:
+        self._open = True
+        self._thread.start()
+
+    def finish(self) -> Tally:
+        """Wait for the marker. Raises what went wrong while the log was read."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._tally
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._open:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._read()
+        except BaseException as error:  # noqa: BLE001 - raised by `finish`, in the thread that waits
+            self._error = error
+
+    def _read(self) -> None:
+        heard = time.monotonic()
+        with (
+            ChangeStream(self._target, SLOT, [PUBLICATION], self._start) as stream,
+            Assembler(self._folder) as assembler,
+        ):
+            while not self._stop.is_set():
+                events = stream.receive(_RECEIVE_S)
+                delivered = assembler.feed(events)
+                for transaction, blocks in batches(self._tally.router, delivered):
+                    if _ends(transaction):
+                        transaction.discard()
+                        return
+                    self._tally.take(transaction, blocks)
+                if events:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _SILENCE_S and not stream.server_end:
+                    raise TransientError("the copy's log cannot be read: its server says nothing")
+
+
+def _ends(transaction: Transaction) -> bool:
+    return any(message.prefix == END for message in transaction.messages)
+
+
+def _mark(url: str) -> None:
+    """Write the marker, and have it on disk: what is not there is not streamed."""
+    with closing(_session(url)) as session:
+        session.execute("SET synchronous_commit = on")
+        session.execute("SELECT pg_catalog.pg_logical_emit_message(true, %s, '')", [END])
+
+
+def _drop(target: Target) -> None:
+    try:
+        drop_slot(target, SLOT)
+    except OutlastError:
+        return  # the copy is going away, and its slot with it
+
+
+def _position(session: psycopg.Connection[Any]) -> Lsn:
+    row = session.execute("SELECT pg_catalog.pg_current_wal_insert_lsn()::text").fetchone()
+    assert row is not None
+    return Lsn.parse(str(row[0]))
+
+
+def _session(url: str) -> psycopg.Connection[Any]:
+    try:
+        return psycopg.connect(url, autocommit=True, prepare_threshold=None, application_name="outlast watch")
+    except psycopg.Error as error:
+        raise SourceError(f"the copy does not answer: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,157 @@
+"""One rehearsal from the vault to the verdict: a copy, a trial on it, what was seen, and what that is worth.
+
+Production is not touched, and not even asked. The copy is gone when this returns, however it returns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from outlast.core.intent import Intent
+from outlast.rehearsal.copy import Builder, Copy, age_s, serve_copy
+from outlast.rehearsal.copy_data import VaultPlace
+from outlast.rehearsal.observe import Observation
+from outlast.rehearsal.observed import Circumstances, Doubt, Inconclusive, Observed
+from outlast.rehearsal.script import Script
+from outlast.rehearsal.trial import (
+    CommandPerformance,
+    Performance,
+    ScriptPerformance,
+    check_role,
+    role_settings,
+)
+from outlast.rehearsal.verdict import Verdict, judge
+from outlast.rehearsal.workspace import workspace
+from outlast.restore.moments import At
+from outlast.sources.postgres.catalog import OwnershipSettings
+from outlast.sources.postgres.schema import Catalog
+from outlast.sources.postgres.server import may_isolate
+from outlast.vault.reader import Vault
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be rehearsed, on what and as whom. Either `script` or `command`."""
+
+    source: str
+    settings: OwnershipSettings
+    role: str
+    script: Script | None = None
+    command: tuple[str, ...] = ()
+    intent: Intent | None = None
+    only: tuple[str, ...] = ()
+    twice: bool = False
+    jobs: int = 2
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What came of it. `seconds` by step."""
+
+    observed: Observed
+    verdict: Verdict
+    catalog: Catalog  # the copy's, before the script
+    again: Observed | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Stage:
+    """Where copies come from: the vault, and this host's folders."""
+
+    vault: Vault
+    at: At
+    place: VaultPlace
+    binaries: Path
+    registry: Path
+    say: Say = lambda _: None
+
+
+def rehearse(stage: Stage, request: Request) -> Rehearsal:
+    """Rehearse once, or twice on two fresh copies. Raises what building the copy raises."""
+    seconds: dict[str, float] = {}
+    observed, catalog = _once(stage, request, seconds)
+    again = None
+    if request.twice:
+        again, _ = _once(stage, request, {})
+        observed = replace(observed, inconclusive=(*observed.inconclusive, *differences(observed, again)))
+    refusals = request.script.refusals if request.script is not None else ()
+    return Rehearsal(observed, judge(observed, request.intent, refusals=refusals), catalog, again, seconds)
+
+
+def _once(stage: Stage, request: Request, seconds: dict[str, float]) -> tuple[Observed, Catalog]:
+    started = time.monotonic()
+    with workspace(stage.registry) as folder:
+        stage.say(f"Building a copy from the vault, as of {stage.at} …")
+        builder = Builder(
+            stage.place, request.settings, stage.binaries, folder, request.only, request.jobs, stage.say, seconds
+        )
+        facts = builder.build(stage.vault, stage.at)
+        isolated = may_isolate()
+        with serve_copy(stage.binaries, folder, facts, isolated=isolated) as copy:
+            return _watched(copy, request, folder, started, seconds, stage.say)
+
+
+def _watched(
+    copy: Copy, request: Request, folder: Path, started: float, seconds: dict[str, float], say: Say
+) -> tuple[Observed, Catalog]:
+    with Observation(copy, request.settings, folder, seconds) as observation:
+        check_role(observation.watch, request.role)
+        url = copy.url_of(request.role)
+        circumstances = Circumstances(
+            request.source,
+            copy.facts.moment,
+            copy.facts.as_of,
+            age_s(copy.facts),
+            copy.kind,
+            _version(copy),
+            request.role,
+            role_settings(url),
+            request.command,
+            copy.facts.only,
+            copy.isolated,
+            copy.cached,
+        )
+        seconds["before the script"] = time.monotonic() - started
+        say(f"Running it as {request.role} …")
+        observed = observation.run(_performance(request, isolated=copy.isolated), url, circumstances)
+        return observed, observation.catalog
+
+
+def _performance(request: Request, *, isolated: bool) -> Performance:
+    if request.script is not None:
+        return ScriptPerformance(request.script)
+    return CommandPerformance(request.command, isolated)
+
+
+def _version(copy: Copy) -> str:
+    import psycopg
+
+    with psycopg.connect(copy.url) as connection:
+        major, minor = divmod(connection.info.server_version, 10000)
+    return f"PostgreSQL {major}.{minor}"
+
+
+def differences(first: Observed, second: Observed) -> Sequence[Inconclusive]:
+    """Where two runs on equal copies did not do the same: what is not repeatable on a copy is not on production."""
+    found = []
+    one, two = first.effect.counts, second.effect.counts
+    for tenant, table, operation in sorted(one.keys() | two.keys()):
+        place = (tenant, table, operation)
+        was = one[place].rows if place in one else 0
+        now = two[place].rows if place in two else 0
+        if was != now:
+            what = f"{table} {operation.value} of tenant {tenant}: {was:,} rows, then {now:,}"
+            found.append(Inconclusive(Doubt.REPEAT, what))
+    keys = [{table.table: [row.key for row in table.rows] for table in seen.touched} for seen in (first, second)]
+    for table in sorted(keys[0].keys() & keys[1].keys()):
+        if not found and keys[0][table] != keys[1][table]:
+            found.append(Inconclusive(Doubt.REPEAT, f"{table}: other rows the second time"))
+    if first.schema != second.schema:
+        found.append(Inconclusive(Doubt.REPEAT, "the schema: other changes the second time"))
+    return found
