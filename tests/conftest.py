@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -33,6 +34,11 @@ from tests.servers import DEBIAN_BINARIES, DURABLE, Server, embedded_binaries, r
 
 if TYPE_CHECKING:
     from tests.buckets import Bucket
+
+
+# How long something takes says nothing on a machine that others use as well.
+settings.register_profile("outlast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("outlast")
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,10 @@ class Workers:
     def run(self, parts: Sequence[PartSpec], report: Report, meanwhile: Callable[[], None]) -> None:
         """Run the parts, one a process, and `meanwhile` here. The first failure ends all of them and is raised."""
         for pipe, part in zip(self._pipes, parts, strict=False):
-            pipe.send(part)
+            try:
+                pipe.send(part)
+            except BrokenPipeError as error:
+                raise _killed() from error
         meanwhile()
         open_pipes = self._pipes[: len(parts)]
         while open_pipes:
@@ -53,10 +56,7 @@ class Workers:
                 try:
                     message = ready.recv()
                 except (EOFError, ConnectionResetError) as error:
-                    raise TransientError(
-                        "a worker process of this backup was killed (out of memory?)",
-                        hint="See dmesg; run the same command again: it takes up what was done.",
-                    ) from error
+                    raise _killed() from error
                 if message is None:
                     open_pipes.remove(ready)
                 elif isinstance(message, Exception):
@@ -77,6 +77,13 @@ class Workers:
                 process.kill()
                 process.join()
             process.close()
+
+
+def _killed() -> TransientError:
+    return TransientError(
+        "a worker process of this backup was killed (out of memory?)",
+        hint="See dmesg; run the same command again: it takes up what was done.",
+    )
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

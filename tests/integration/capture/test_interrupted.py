@@ -118,13 +118,17 @@ def test_two_hosts_at_once_give_one_run(shop: Shop, monkeypatch: pytest.MonkeyPa
     all_as_live(shop)
 
 
-def test_a_killed_worker_is_one_clear_error(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parent hears of a worker that the system killed, and the vault is as it was."""
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_killed_worker_is_one_clear_error(dead: bool, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent hears of a worker that the system killed, before it was given its part or after it, and the vault is
+    as it was."""
     monkeypatch.setattr(module, "PARALLEL_BYTES_MIN", 0)
     real = Workers.run
 
     def kill(self: Workers, *arguments: object) -> None:
         self._processes[0].kill()
+        if dead:
+            self._processes[0].join()
         real(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Workers, "run", kill)
