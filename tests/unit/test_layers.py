@@ -15,15 +15,17 @@ ALLOWED: dict[str, frozenset[str]] = {
     "settings": frozenset({"core"}),
     "config": frozenset({"core", "settings"}),
     "state": frozenset({"core"}),
+    "messages": frozenset({"core"}),
     "vault": frozenset({"core"}),  # the vault never knows a source …
     "sources": frozenset({"core"}),  # … and a source never knows the vault
-    "capture": frozenset({"core", "state", "vault", "sources"}),
+    "capture": frozenset({"core", "messages", "state", "vault", "sources"}),
     "library": frozenset({"core", "vault"}),  # what is read from it needs neither; `filling` reads the vault
     "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
     "jobs": frozenset({"core", "sources"}),
     "rehearsal": frozenset({"core", "state", "vault", "sources", "capture", "restore"}),
+    "oncall": frozenset({"core", "messages", "state", "library"}),
     "relay": frozenset({"core", "state"}),
-    "web": frozenset({"core", "state", "relay"}),
+    "web": frozenset({"core", "state", "library", "oncall", "relay"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
     "cli": frozenset(
         {
@@ -36,6 +38,8 @@ ALLOWED: dict[str, frozenset[str]] = {
             "capture",
             "restore",
             "jobs",
+            "messages",
+            "oncall",
             "rehearsal",
             "replay",
             "relay",

@@ -1,42 +1,27 @@
 """Who is told of an incident, and what: one message by Apprise, to chat, mail, pager or a web hook.
 
-The text is pure (`compose`). URLs hold secrets: they come from the environment or a command, never from outlast.toml,
-and stand in no error, log or message of ours. What cannot be sent is reported to the caller, and stops nothing.
+The text is pure (`compose`); messages.py has what carries it. What cannot be sent is reported to the caller, and stops
+nothing.
 """
 
 from __future__ import annotations
 
-import logging
-import shlex
-import subprocess
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from outlast.capture.incident import COMMITTED, IN_PROGRESS, Deed, Incident
-from outlast.core.errors import OutlastError, UsageError
+from outlast.core.errors import UsageError
 from outlast.core.tenant import Tenant, TenantKey
+from outlast.messages import Message, Service, printed
 
 if TYPE_CHECKING:
     from outlast.sources.postgres.halt import Halted, SessionSeen
 
 VARIABLE = "OUTLAST_NOTIFY"
-COMMAND_TIMEOUT_S = 60
 TENANTS_TOLD_MAX = 10
 DEEDS_TOLD_MAX = 5
-
-# They print URLs at level WARNING, and a URL of a web hook is its password.
-for _name in ("apprise", "urllib3", "requests"):
-    logging.getLogger(_name).addHandler(logging.NullHandler())
-    logging.getLogger(_name).propagate = False
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    title: str
-    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +37,7 @@ def urls(environ: Mapping[str, str], command: str | None) -> tuple[str, ...]:
     """Whom to tell. Raises where the command fails; gives nothing where nobody was named."""
     text = environ.get(VARIABLE)
     if text is None and command is not None:
-        try:
-            done = subprocess.run(  # the user's own command, split without a shell
-                shlex.split(command), capture_output=True, check=False, timeout=COMMAND_TIMEOUT_S, text=True
-            )
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            raise OutlastError(
-                f"notify_command could not be run ({type(error).__name__})",
-                hint="Try it by hand: it must print Apprise URLs, one a line, and exit with 0.",
-            ) from None
-        if done.returncode:
-            raise OutlastError(
-                f"notify_command failed with exit code {done.returncode}",
-                hint="Try it by hand: it must print Apprise URLs, one a line, and exit with 0.",
-            )
-        text = done.stdout
+        text = printed(command, "notify_command")
     return tuple((text or "").split())
 
 
@@ -74,26 +45,17 @@ class Notifier:
     """Sends messages. Apprise is loaded, and its URLs are read, when this is made: not when somebody must be told."""
 
     def __init__(self, given: Sequence[str]) -> None:
-        self._services: list[tuple[str, Any]] = []
-        if not given:
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # its plug-ins import what later Pythons lack
-            self._load(given)
-
-    def _load(self, given: Sequence[str]) -> None:
-        import apprise
-
-        asset = apprise.AppriseAsset(app_id="Outlast", app_desc="Outlast")
+        self._services: list[tuple[str, Service]] = []
         for number, url in enumerate(given, start=1):
-            service = apprise.Apprise(asset=asset)
             kind = url.partition(":")[0]
-            if not service.add(url):
+            try:
+                service = Service(url)
+            except ValueError:
                 raise UsageError(
                     f"notification URL no. {number} is none that Apprise knows (it is not shown: it may hold a secret)",
                     hint=f"Mend it in {VARIABLE} or in what notify_command prints; Apprise's documentation lists them.",
                     code="notify-url",
-                )
+                ) from None
             self._services.append((f"no. {number} ({kind if kind.isalnum() else 'unknown'})", service))
 
     def __len__(self) -> int:
@@ -106,15 +68,8 @@ class Notifier:
 
         services = [(name, service) for name, service in self._services if only is None or name in only]
         with ThreadPoolExecutor(max_workers=max(1, len(services))) as workers:
-            told = list(workers.map(lambda one: _send(one[1], message), services))
+            told = list(workers.map(lambda one: one[1].send(message), services))
         return tuple(name for (name, _), done in zip(services, told, strict=True) if not done)
-
-
-def _send(service: Any, message: Message) -> bool:
-    try:
-        return bool(service.notify(title=message.title, body=message.body, notify_type="failure", body_format="text"))
-    except Exception:  # noqa: BLE001 - whatever a plug-in of Apprise's raises, it means: not told; its text may hold the URL
-        return False
 
 
 def compose(source: str, incident: Incident, halting: Halting, thresholds: Mapping[str, int]) -> Message:

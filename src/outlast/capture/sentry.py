@@ -18,10 +18,11 @@ from typing import Self, TypeVar
 
 from outlast.capture.incident import Incident
 from outlast.capture.incident_book import IncidentBook
-from outlast.capture.notify import Halting, Message, Notifier, compose
+from outlast.capture.notify import Halting, Notifier, compose
 from outlast.capture.tripwire import Alarm, Fact, Tripwire
 from outlast.core.errors import OutlastError
 from outlast.core.moment import Lsn
+from outlast.messages import Message
 from outlast.sources.postgres.halt import Halted, Halter, halt_word
 
 T = TypeVar("T")

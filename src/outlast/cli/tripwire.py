@@ -139,7 +139,7 @@ def _test(invocation: Invocation, source: str) -> ExitCode:
 
 
 def _notified(invocation: Invocation, source: str) -> tuple[int, tuple[str, ...]]:
-    from outlast.capture.notify import Message
+    from outlast.messages import Message
 
     notifier = notifier_of(invocation)
     untold = notifier.send(
