@@ -13,8 +13,8 @@ from outlast.core.errors import ExitCode, OutlastError, UsageError
 
 if TYPE_CHECKING:
     from outlast.core.intent import Intent
-    from outlast.rehearsal.rehearse import Stage
     from outlast.rehearsal.script import Script
+    from outlast.rehearsal.supply import Supply
 
 
 def rehearse(
@@ -70,11 +70,10 @@ def rehearse(
         script,
         command,
         declared,
-        tuple(tenants or ()),
         twice,
-        jobs,
     )
-    done = carry_out(_stage(invocation, source, at, server_bin), request)
+    supply = _supply(invocation, source, at, server_bin, tuple(tenants or ()), jobs)
+    done = carry_out(supply, request)
     return show(invocation.output, request, done, draft=draft, html=html)
 
 
@@ -126,21 +125,27 @@ def _role_of(invocation: Invocation, source: str) -> str:
     return user
 
 
-def _stage(invocation: Invocation, source: str, moment: str, server_bin: str | None) -> Stage:
+def _supply(
+    invocation: Invocation, source: str, moment: str, server_bin: str | None, only: tuple[str, ...], jobs: int
+) -> Supply:
     from outlast.rehearsal.copy_data import VaultPlace
-    from outlast.rehearsal.rehearse import Stage
+    from outlast.rehearsal.supply import Supply
 
     at = invocation.moment(source, moment)
     config = invocation.config
     place = VaultPlace(config.vault_url, invocation.pin, invocation.identity, source, at.text, config.key_dir)
     major = int(invocation.vault.details(source, at.run.run).database.get("server_version") or 0) // 10000
-    return Stage(
+    return Supply(
         invocation.vault,
         at,
         place,
+        invocation.ownership(source),
         _binaries(server_bin, major),
         config.key_dir / "copies",
-        invocation.output.note,
+        invocation.state.host_key,
+        only,
+        jobs,
+        say=invocation.output.note,
     )
 
 

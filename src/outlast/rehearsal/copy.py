@@ -7,7 +7,7 @@ sequences, and the instruments. What it could not have is named, and makes a ver
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +37,8 @@ BUILDING: Mapping[str, str] = {
     "wal_level": "minimal",  # while it is built nobody reads its log
     "max_wal_senders": "0",
     "max_wal_size": "16GB",
+    "wal_recycle": "off",  # what is left at the end is kept with the data
+    "min_wal_size": "32MB",
     "autovacuum": "off",
     "checkpoint_timeout": "1d",
     "maintenance_work_mem": "256MB",
@@ -60,7 +62,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class CopyFacts:
-    """What is known of a copy, kept with it. `rows` are those that it began with."""
+    """What is known of a copy, kept with it. `rows` are those that it began with.
+
+    `heads` are (run, pack, key) of each tenant's newest manifest, by folder: what tells that a tenant is as it was.
+    """
 
     moment: str
     as_of: datetime
@@ -71,6 +76,7 @@ class CopyFacts:
     points: tuple[Inconclusive, ...] = ()
     missing: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    heads: Mapping[str, tuple[int, str, str]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,10 @@ def chosen_entries(vault: Vault, source: str, at: At, only: Sequence[str]) -> li
     reserved = [entry for entry in vault.entries(source, at.run.run) if entry.tenant.key.startswith("@")]
     tenants = find_entries(vault, source, only, at) if only else all_entries(vault, source, at)
     return [*(entry for entry in reserved if entry.tenant.key != SCHEMA), *tenants]
+
+
+def heads_of(entries: Iterable[TenantEntry]) -> dict[str, tuple[int, str, str]]:
+    return {entry.prefix: (entry.head.run, entry.head.pack, entry.recipient) for entry in entries}
 
 
 def schema_sections(vault: Vault, source: str, at: At) -> Mapping[str, bytes]:
@@ -121,6 +131,7 @@ class Builder:
         """Make it, and stop its server so that it can be started anew or kept."""
         points = copy_schema.SchemaPoints()
         clock = _Clock(self.seconds)
+        schema = [one for one in vault.entries(self.place.source, at.run.run) if one.tenant.key == SCHEMA]
         parts = schema_sections(vault, self.place.source, at)
         initialize(self.binaries, self.folder, BUILDING)
         clock.lap("server")
@@ -129,7 +140,7 @@ class Builder:
             clock.lap("schema")
             entries = chosen_entries(vault, self.place.source, at, self.only)
             url = server.url(database)
-            with closing(_superuser(url)) as connection:
+            with closing(open_superuser(url)) as connection:
                 lacking = self._lacking(connection)
                 rows = load(self.place, url, entries, lacking, jobs=self.jobs)
                 clock.lap("rows")
@@ -152,16 +163,17 @@ class Builder:
             tuple(sorted(points.points)),
             tuple(points.missing),
             self.only,
+            heads_of([*entries, *schema]),
         )
 
     def _begin(self, server: EmbeddedServer, parts: Mapping[str, bytes], points: copy_schema.SchemaPoints) -> str:
         text = {name: part.decode("utf-8", "surrogateescape") for name, part in parts.items()}
         wanted = copy_schema.database_of(text["database"])
-        with closing(_superuser(server.url())) as connection:
+        with closing(open_superuser(server.url())) as connection:
             copy_schema.make_roles(connection, text["roles-and-grants"], points)
             copy_schema.make_database(connection, wanted, points)
             copy_schema.make_database_grants(connection, text["roles-and-grants"], points)
-        with closing(_superuser(server.url(wanted.name))) as connection:
+        with closing(open_superuser(server.url(wanted.name))) as connection:
             copy_schema.run_pieces(connection, list(copy_schema.pieces(parts["pre-data"])), points)
             copy_schema.make_extensions(connection, text["extensions"], points)
             logged = instruments.log_tables(connection, instruments.read_tables(connection))
@@ -181,7 +193,7 @@ class Builder:
     def _finish(
         self, connection: psycopg.Connection[Any], url: str, section: bytes, points: copy_schema.SchemaPoints
     ) -> None:
-        with closing(_superuser(url)) as second:
+        with closing(open_superuser(url)) as second:
             copy_schema.run_after([connection, second], section, points)
         pin(connection)
         set_sequences(connection)
@@ -263,7 +275,7 @@ def refresh_views(connection: psycopg.Connection[Any], points: copy_schema.Schem
         waiting = failed
 
 
-def _superuser(url: str) -> psycopg.Connection[Any]:
+def open_superuser(url: str) -> psycopg.Connection[Any]:
     try:
         connection = psycopg.connect(url, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:

@@ -19,9 +19,7 @@ from typing import Any
 import psycopg
 
 from outlast.capture.batches import batches
-from outlast.capture.numbering import Numbering
-from outlast.capture.route_map import RouteMap
-from outlast.capture.routes import Tables, look, seed
+from outlast.capture.routes import Tables, look
 from outlast.capture.routing import Router
 from outlast.core.errors import OutlastError, SourceError, TransientError
 from outlast.core.moment import Lsn
@@ -40,6 +38,7 @@ from outlast.rehearsal.observed import (
     Observed,
     SchemaChange,
 )
+from outlast.rehearsal.routes import Routes, set_aside
 from outlast.rehearsal.tally import Dropped, Tally
 from outlast.rehearsal.trial import Performance, Trial
 from outlast.sources.postgres.catalog import OwnershipSettings
@@ -49,8 +48,6 @@ from outlast.sources.postgres.session import Target, connect
 from outlast.sources.postgres.slot import create_slot, drop_slot
 from outlast.sources.postgres.stream import ChangeStream
 from outlast.sources.postgres.transactions import Assembler, Transaction
-from outlast.state.local import HostKey
-from outlast.vault.keys import WriterKeys
 
 _RECEIVE_S = 0.2
 _SILENCE_S = 120.0
@@ -58,11 +55,12 @@ _SILENCE_S = 120.0
 
 @dataclass
 class Observation:
-    """One copy, ready to be watched. Open with `with`; `run` once."""
+    """One copy, ready to be watched. Open with `with`; `run` once. `aside`: see routes.py."""
 
     copy: Copy
     settings: OwnershipSettings
     folder: Path
+    aside: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
     _closing: ExitStack = field(default_factory=ExitStack)
 
@@ -72,17 +70,20 @@ class Observation:
             target = Target(self.copy.url)
             self.watch = stack.enter_context(closing(_session(self.copy.url)))
             self._before = state.read_state(self.watch)
-            session = stack.enter_context(closing(connect(target, role="rehearse", autocommit=True)))
-            with session.transaction():
+            with closing(connect(target, role="rehearse", autocommit=True)) as session, session.transaction():
                 self._tables = look(session, self.settings, Names(SLOT))
-            key = HostKey(secrets.token_bytes(32))  # what the map holds is of no use to anybody after us
-            self._map = RouteMap(self.folder / "routes.sqlite", key)
-            stack.callback(self._map.close)
-            self._numbers = Numbering(self._map, key, WriterKeys.generate(()), "copy")
-            with create_slot(target, SLOT) as slot, session.transaction():
-                seed(session, self._tables, self._map, self._numbers, self.folder)
+            if self.aside:
+                set_aside(self.watch, self._tables.plan)
+            asking = stack.enter_context(closing(connect(target, role="rehearse")))
+            with create_slot(target, SLOT) as slot:
+                asking.isolation_level = None if self.aside else psycopg.IsolationLevel.REPEATABLE_READ
+                if not self.aside:
+                    asking.execute(f"SET TRANSACTION SNAPSHOT '{slot.snapshot}'".encode())
             stack.callback(_drop, target)
-            session.close()
+            key = secrets.token_bytes(32)
+            self._routes = stack.enter_context(
+                Routes.opened(self.folder, self._tables.plan, asking, aside=self.aside, key=key)
+            )
             self._reader = _Reader(target, slot.consistent, self._tally(), self.folder)
             self._closing = stack.pop_all()
         self.seconds["prepare"] = time.monotonic() - started
@@ -98,7 +99,7 @@ class Observation:
         return self._tables.catalog
 
     def _tally(self) -> Tally:
-        tables, map_, numbers = self._tables, self._map, self._numbers
+        tables, map_, numbers = self._tables, self._routes, self._routes.numbers
         return Tally(
             lambda sink: Router(tables.plan, tables.leaves, map_, numbers, sink),
             tables.leaves,
@@ -171,7 +172,9 @@ class Observation:
     def _named(self, tenants: tuple[TenantKey, ...]) -> Mapping[TenantKey, Tenant]:
         """Those that were touched, by the names that they have now: the script may have renamed or made them."""
         known = self.copy.facts.tenants
-        return {key: Tenant(key, self._numbers.label_of(key) or known.get(key, Tenant(key)).label) for key in tenants}
+        return {
+            key: Tenant(key, self._routes.numbers.label_of(key) or known.get(key, Tenant(key)).label) for key in tenants
+        }
 
     def _log(self) -> list[str]:
         if self.copy.server is None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from outlast.core.intent import Intent
-from outlast.rehearsal.copy import Builder, Copy, age_s, serve_copy
-from outlast.rehearsal.copy_data import VaultPlace
+from outlast.rehearsal.copy import Copy, age_s
 from outlast.rehearsal.observe import Observation
 from outlast.rehearsal.observed import Circumstances, Doubt, Inconclusive, Observed
 from outlast.rehearsal.script import Script
+from outlast.rehearsal.supply import Supply
 from outlast.rehearsal.trial import (
     CommandPerformance,
     Performance,
@@ -24,12 +24,8 @@ from outlast.rehearsal.trial import (
     role_settings,
 )
 from outlast.rehearsal.verdict import Verdict, judge
-from outlast.rehearsal.workspace import workspace
-from outlast.restore.moments import At
 from outlast.sources.postgres.catalog import OwnershipSettings
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.server import may_isolate
-from outlast.vault.reader import Vault
 
 Say = Callable[[str], None]
 
@@ -44,9 +40,7 @@ class Request:
     script: Script | None = None
     command: tuple[str, ...] = ()
     intent: Intent | None = None
-    only: tuple[str, ...] = ()
     twice: bool = False
-    jobs: int = 2
 
 
 @dataclass(frozen=True)
@@ -60,47 +54,29 @@ class Rehearsal:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass
-class Stage:
-    """Where copies come from: the vault, and this host's folders."""
-
-    vault: Vault
-    at: At
-    place: VaultPlace
-    binaries: Path
-    registry: Path
-    say: Say = lambda _: None
-
-
-def rehearse(stage: Stage, request: Request) -> Rehearsal:
+def rehearse(supply: Supply, request: Request) -> Rehearsal:
     """Rehearse once, or twice on two fresh copies. Raises what building the copy raises."""
     seconds: dict[str, float] = {}
-    observed, catalog = _once(stage, request, seconds)
+    observed, catalog = _once(supply, request, seconds)
     again = None
     if request.twice:
-        again, _ = _once(stage, request, {})
+        again, _ = _once(supply, request, {})
         observed = replace(observed, inconclusive=(*observed.inconclusive, *differences(observed, again)))
     refusals = request.script.refusals if request.script is not None else ()
     return Rehearsal(observed, judge(observed, request.intent, refusals=refusals), catalog, again, seconds)
 
 
-def _once(stage: Stage, request: Request, seconds: dict[str, float]) -> tuple[Observed, Catalog]:
+def _once(supply: Supply, request: Request, seconds: dict[str, float]) -> tuple[Observed, Catalog]:
     started = time.monotonic()
-    with workspace(stage.registry) as folder:
-        stage.say(f"Building a copy from the vault, as of {stage.at} …")
-        builder = Builder(
-            stage.place, request.settings, stage.binaries, folder, request.only, request.jobs, stage.say, seconds
-        )
-        facts = builder.build(stage.vault, stage.at)
-        isolated = may_isolate()
-        with serve_copy(stage.binaries, folder, facts, isolated=isolated) as copy:
-            return _watched(copy, request, folder, started, seconds, stage.say)
+    supply.seconds = seconds
+    with supply.copy() as (copy, folder):
+        return _watched(copy, request, folder, started, seconds, supply.say)
 
 
 def _watched(
     copy: Copy, request: Request, folder: Path, started: float, seconds: dict[str, float], say: Say
 ) -> tuple[Observed, Catalog]:
-    with Observation(copy, request.settings, folder, seconds) as observation:
+    with Observation(copy, request.settings, folder, _needs_aside(request), seconds) as observation:
         check_role(observation.watch, request.role)
         url = copy.url_of(request.role)
         circumstances = Circumstances(
@@ -121,6 +97,14 @@ def _watched(
         say(f"Running it as {request.role} …")
         observed = observation.run(_performance(request, isolated=copy.isolated), url, circumstances)
         return observed, observation.catalog
+
+
+_WRITES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "SET"})
+
+
+def _needs_aside(request: Request) -> bool:
+    """Whether the script may do more than write rows, as far as its statements tell."""
+    return request.script is None or not {one.kind for one in request.script.statements} <= _WRITES
 
 
 def _performance(request: Request, *, isolated: bool) -> Performance:

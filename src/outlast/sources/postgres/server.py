@@ -151,8 +151,11 @@ def serving(
     server was stopped by `stop` before. `isolated`: in a network namespace of its own (see `may_isolate`)."""
     account = _account()
     guard: subprocess.Popen[bytes] | None = None
-    options = [part for name, value in (settings or {}).items() for part in ("-c", f"{name}={value}")]
+    given = {**(settings or {}), "unix_socket_directories": str(folder)}  # the data may come from another folder
+    options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
     command = [str(binaries / "postgres"), "-D", str(folder / "data"), *options]
+    if account is not None:
+        _hand_over(folder, binaries, account)
     try:
         guard = subprocess.Popen(
             [
@@ -225,6 +228,11 @@ def _account() -> str | None:
 
 def _hand_over(folder: Path, binaries: Path, account: str) -> None:
     entry = pwd.getpwnam(account)
+    if folder.stat().st_uid == entry.pw_uid:
+        return  # done before
+    for place, folders, names in os.walk(folder):  # data that was made before, where there is any
+        for name in [*folders, *names]:
+            os.chown(Path(place) / name, entry.pw_uid, entry.pw_gid)
     os.chown(folder, entry.pw_uid, entry.pw_gid)
     folder.chmod(0o755)
     install = binaries.parent
@@ -255,7 +263,6 @@ def _initialize(binaries: Path, folder: Path, account: str | None, settings: Map
             hint=f"Check that {folder.parent} has room and that this user may run programs there.",
         )
     lines = [f"{name} = '{value}'" for name, value in settings.items()]
-    lines.append(f"unix_socket_directories = '{folder}'")
     with (folder / "data" / "postgresql.conf").open("a") as configuration:
         configuration.write("\n".join(lines) + "\n")
 
