@@ -148,15 +148,6 @@ class Invocation:
             return self.target(source)
         return Target(settings.follow_url, settings.follow_password_command or settings.password_command)
 
-    def script_target(self, source: str = DEFAULT_SOURCE) -> Target:
-        """The source as the role that scripts run as: `script_url` where outlast.toml has one."""
-        from outlast.sources.postgres.session import Target
-
-        settings = self.config.source(source)
-        if settings.script_url is None:
-            return self.restore_target(source)
-        return Target(settings.script_url, settings.script_password_command or settings.password_command)
-
     def setup_target(self, source: str = DEFAULT_SOURCE) -> Target:
         """The source as the role that sets following up: `setup_url` where outlast.toml has one."""
         from outlast.sources.postgres.session import Target

@@ -56,6 +56,17 @@ def perform(
     _take_back(connection)
 
 
+def perform_unguarded(connection: Session, script: Script) -> None:
+    """Run statements that cannot be in a transaction, each for itself. The session is in autocommit mode."""
+    _hand_over(connection, Settings())
+    for statement in script.statements:
+        try:
+            connection.execute(statement.text.encode("utf-8", "surrogateescape"))
+        except psycopg.Error as error:
+            raise failed(error, statement) from error
+    _take_back(connection)
+
+
 def settle(connection: Session) -> None:
     """Have everything that waits for COMMIT happen now: deferred triggers and constraints, and what they defer."""
     # Twice: a deferred trigger may defer again. What would go on for ever is seen as a difference by whoever counts.
@@ -98,7 +109,8 @@ def _hand_over(connection: Session, settings: Settings) -> None:
         for name, value in limits.items()
         if value is not None
     ]
-    connection.execute(sql.SQL("; ").join([*resets, *limited]))
+    for one in (*resets, *limited):
+        connection.execute(one)
 
 
 def _take_back(connection: Session) -> None:

@@ -18,7 +18,7 @@ from outlast.core.errors import CorruptionError, Refused
 from outlast.core.intent import Intent
 from outlast.core.plan import new_plan_id, shape_hash
 from outlast.core.tenant import Tenant, TenantKey
-from outlast.rehearsal.observed import Observed, RowCounters, row_digest
+from outlast.rehearsal.observed import Alteration, Observed, RowCounters, row_digest
 from outlast.rehearsal.script import Script
 from outlast.sources.postgres.schema import Catalog
 
@@ -96,7 +96,7 @@ class Receipt:
     tenants: Mapping[TenantKey, Tenant] = field(default_factory=dict)
     alterations: tuple[tuple[str, str, str], ...] = ()  # alteration, kind, name
     rewritten: tuple[str, ...] = ()
-    truncated: tuple[str, ...] = ()
+    emptied: Mapping[str, int] = field(default_factory=dict)  # rows of tables that are truncated or dropped
     canary: tuple[TenantKey, ...] = ()
     unguarded: tuple[str, ...] = ()
     intent: tuple[str, ...] = ()
@@ -116,7 +116,6 @@ class Receipt:
         by: str,
         now: datetime,
         expires: datetime,
-        began: datetime,
     ) -> Self:
         """The receipt of a rehearsal that was within its intent. Raises Refused where its keys are not all known."""
         if observed.counters is None:
@@ -124,6 +123,7 @@ class Receipt:
                 "a command cannot be run guarded: it has no receipt",
                 hint="Run it as it is; what it will do was shown. A .sql file can be run guarded.",
             )
+        _check_shapes(observed)
         where = observed.circumstances
         waived = intent.undo_waived
         return cls(
@@ -138,7 +138,7 @@ class Receipt:
             where.as_of,
             now,
             expires,
-            began,
+            observed.began or now,
             by,
             observed.effect,
             tuple(_keyed(table) for table in observed.touched),
@@ -146,7 +146,7 @@ class Receipt:
             {key: observed.tenants.get(key, Tenant(key)) for key in observed.effect.tenants},
             tuple((change.alteration.value, change.kind, change.name) for change in observed.schema),
             observed.rewritten,
-            tuple(one.table for one in observed.truncated),
+            _emptied(observed),
             _canaries(observed, intent),
             observed.unguarded,
             intent.lines(),
@@ -181,7 +181,7 @@ class Receipt:
             "tenants": [[one.key, one.label] for one in self.tenants.values()],
             "alterations": [list(one) for one in self.alterations],
             "rewritten": list(self.rewritten),
-            "truncated": list(self.truncated),
+            "emptied": dict(self.emptied),
             "canary": list(self.canary),
             "unguarded": list(self.unguarded),
             "intent": list(self.intent),
@@ -216,7 +216,7 @@ class Receipt:
                 {TenantKey(key): Tenant(TenantKey(key), label) for key, label in data["tenants"]},
                 tuple((alteration, kind, name) for alteration, kind, name in data["alterations"]),
                 tuple(data["rewritten"]),
-                tuple(data["truncated"]),
+                dict(data["emptied"]),
                 tuple(TenantKey(key) for key in data["canary"]),
                 tuple(data["unguarded"]),
                 tuple(data["intent"]),
@@ -226,6 +226,27 @@ class Receipt:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise CorruptionError("the receipt cannot be read: it is none", code="receipt") from error
+
+
+def _check_shapes(observed: Observed) -> None:
+    """Rows and columns of one table cannot both change: rows are held against each other by their columns."""
+    altered = {one.name.rpartition(".")[0] for one in observed.schema if one.kind == "column"}
+    both = sorted(table.table for table in observed.touched if table.table in altered)
+    if both:
+        raise Refused(
+            f"cannot be run guarded: it changes both the columns and the rows of {both[0]}",
+            hint="Make two scripts of it: one for the schema, one for the rows.",
+            code="columns-and-rows",
+        )
+
+
+def _emptied(observed: Observed) -> Mapping[str, int]:
+    """Tables of which everything goes, with the rows that they had: nothing locks these row by row."""
+    rows = {one.table: sum(one.rows.values()) for one in observed.truncated}
+    for change in observed.schema:
+        if change.alteration is Alteration.DROPPED and change.kind == "table":
+            rows[change.name] = sum(change.rows.values())
+    return rows
 
 
 def _canaries(observed: Observed, intent: Intent) -> tuple[TenantKey, ...]:

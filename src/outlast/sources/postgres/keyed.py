@@ -1,7 +1,7 @@
 """Rows by their keys, and rows that this very transaction wrote: how a guarded run looks at what it touches.
 
 Everything runs in the caller's REPEATABLE READ transaction, whose number was assigned by the statement that took its
-snapshot (`begin`): so of the rows that it sees, those of its own have that number or a later one, and nobody else's do.
+snapshot (`number`): so of the rows that it sees, its own have that number or a later one, and nobody else's have.
 """
 
 from __future__ import annotations
@@ -32,17 +32,8 @@ class KeyedRow:
     row: bytes
 
 
-def begin(connection: Session) -> str:
-    """Begin the transaction and take its snapshot; returns its 64-bit number."""
-    try:
-        connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
-        return number(connection)
-    except psycopg.Error as error:
-        raise explain(error, "begin the transaction") from error
-
-
 def number(connection: Session) -> str:
-    """The number of the caller's transaction."""
+    """The 64-bit number of the caller's transaction; assigned now if it had none."""
     row = connection.execute(b"SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text").fetchone()
     assert row is not None
     return str(row[0])
@@ -97,7 +88,7 @@ def count_rows(connection: Session, name: TableName, *, only: bool = False) -> i
 
 
 def lock_tables(connection: Session, names: Sequence[TableName]) -> None:
-    """Take tables that will be emptied or dropped for ourselves. Before `begin` has taken its snapshot nothing is lost:
+    """Take tables that will be emptied or dropped for ourselves. Before there is a snapshot nothing is lost:
     called first in the transaction, it lets the snapshot see all that was committed before."""
     if names:
         listed = sql.SQL(", ").join([identifier(name) for name in names])
