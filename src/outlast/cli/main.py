@@ -60,6 +60,8 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
     ),
     "Rehearse": (
         Entry("rehearse", "rehearse", "Run a script on a copy rebuilt from the vault, and show its exact effect."),
+        Entry("approve", "approve", "Approve a receipt by your signed name, after a look at what it will do."),
+        Entry("run", "run", "Run a rehearsed script on production, guarded."),
     ),
     "Look": (
         Entry("tenants", "tenants", "List the tenants that the vault holds."),

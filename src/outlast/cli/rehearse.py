@@ -45,6 +45,7 @@ def rehearse(
         str | None, typer.Option(metavar="DIR", help="PostgreSQL's programs for the copy; else those of its version.")
     ] = None,
     html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the report as a page as well.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who rehearses; else this system's user.")] = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that fill the copy.")] = 2,
     source: Annotated[str, typer.Option(metavar="NAME", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
 ) -> ExitCode:
@@ -56,6 +57,7 @@ def rehearse(
     Exit codes: 0 within the intent; 1 the copy could not tell; 3 blocked.
     """
     from outlast.cli.rehearsed import show
+    from outlast.cli.running import receipt_for
     from outlast.rehearsal.rehearse import Request
     from outlast.rehearsal.rehearse import rehearse as carry_out
 
@@ -74,7 +76,8 @@ def rehearse(
     )
     supply = _supply(invocation, source, at, server_bin, tuple(tenants or ()), jobs)
     done = carry_out(supply, request)
-    return show(invocation.output, request, done, draft=draft, html=html)
+    receipt = receipt_for(invocation, request, done, by)
+    return show(invocation.output, request, done, receipt=receipt, draft=draft, html=html)
 
 
 def _what(words: list[str], given: list[str]) -> tuple[Script | None, tuple[str, ...]]:

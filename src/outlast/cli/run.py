@@ -289,7 +289,7 @@ def _lines(held: Held, told: _Told, problem: OutlastError | None, *, executed: b
     if not executed:
         hours = (receipt.expires - datetime.now(UTC)).total_seconds() / 3600
         lines = [
-            f"Receipt {receipt.id}: {receipt.name}, rehearsed by {receipt.by}{approved}; it holds for {hours:.1f} h more.",
+            f"Receipt {receipt.id}: {receipt.name}, rehearsed by {receipt.by}{approved}; it holds for {hours:.1f} h.",
             f"Production is as rehearsed, and untouched. {_steps(told)}",
         ]
         return [*lines, f"Next: outlast run {receipt.name} --receipt {receipt.id} --execute"]

@@ -16,6 +16,7 @@ from outlast.core.errors import NotFoundError, Refused
 if TYPE_CHECKING:
     from outlast.core.tenant import Tenant, TenantKey
     from outlast.rehearsal.receipt import Receipt
+    from outlast.rehearsal.rehearse import Rehearsal, Request
     from outlast.rehearsal.run import About, Runner
     from outlast.restore.moments import At
     from outlast.restore.undo import Place
@@ -33,6 +34,42 @@ def shelf_of(invocation: Invocation, source: str) -> ReceiptShelf:
 
     pin = invocation.pin
     return ReceiptShelf(invocation.store, source, pin.recipients, pin.signers, invocation.vault.identity)
+
+
+def receipt_for(invocation: Invocation, request: Request, done: Rehearsal, by: str | None) -> Receipt | None:
+    """The receipt of a rehearsal; None, with the reason said, where there is none to give."""
+    from outlast.rehearsal.verdict import Outcome
+
+    if done.verdict.outcome is not Outcome.WITHIN:
+        return None
+    try:
+        return give_receipt(invocation, request, done, by or whoever())
+    except Refused as error:
+        invocation.output.note(f"No receipt: {error.message}.\nHint: {error.hint}")
+        return None
+
+
+def give_receipt(invocation: Invocation, request: Request, done: Rehearsal, by: str) -> Receipt:
+    """Keep a receipt for a rehearsal that was within its intent. Raises Refused where it cannot be run guarded, and
+    where this host has no key to sign it with."""
+    from outlast.rehearsal.receipt import Receipt, schema_digest
+
+    if request.script is None or request.intent is None:
+        raise Refused("a command has no receipt: running it is unguarded", hint="A .sql file can be run guarded.")
+    now = datetime.now(UTC)
+    receipt = Receipt.of(
+        done.observed,
+        request.script,
+        request.intent,
+        source=request.source,
+        schema=schema_digest(done.catalog),
+        by=by,
+        now=now,
+        expires=now + invocation.config.document.rehearsal.receipt_max_age,
+    )
+    signer = undo_signer(invocation)
+    shelf_of(invocation, request.source).put(receipt.id, receipt.to_content(), signer)
+    return receipt
 
 
 @dataclass(frozen=True)

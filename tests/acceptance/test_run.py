@@ -1,0 +1,97 @@
+"""From a rehearsal to a guarded run and back: `rehearse`, `approve`, `run`, `undo`, as they are installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.commands import Outlast
+
+SCHEMA = """
+CREATE TABLE sites (id int PRIMARY KEY, name text NOT NULL, deleted_at timestamptz);
+CREATE TABLE installs (id int PRIMARY KEY, site_id int NOT NULL REFERENCES sites ON DELETE CASCADE, app text NOT NULL,
+                       deleted_at timestamptz);
+CREATE TABLE pages (id int PRIMARY KEY, site_id int NOT NULL REFERENCES sites ON DELETE CASCADE, body text);
+CREATE TABLE plans (id int PRIMARY KEY, name text);
+ALTER TABLE sites ADD plan_id int REFERENCES plans;
+INSERT INTO plans VALUES (1, 'free');
+INSERT INTO sites SELECT n, 'site-' || n, NULL, 1 FROM generate_series(1, 12) n;
+INSERT INTO installs SELECT 1000 + s * 10 + n, s, CASE n WHEN 1 THEN 'legacy' ELSE 'other' END
+  FROM generate_series(1, 12) s, generate_series(1, 3) n;
+INSERT INTO pages SELECT s * 10 + n, s, 'page' FROM generate_series(1, 12) s, generate_series(1, 4) n;
+"""
+TABLES = ("sites", "installs", "pages", "plans")
+
+# What 2022's script was: told what to delete and how, by arguments.
+SCRIPT = """\
+-- outlast: why close the legacy application for the sites that asked for it
+-- outlast: tenants site-1, site-2, site-3, site-4, site-5
+-- outlast: effect public.installs soft-delete rows=5
+UPDATE installs SET deleted_at = now() WHERE :'mode' = 'soft' AND id = ANY (:'ids'::int[]);
+DELETE FROM installs WHERE :'mode' = 'hard' AND id = ANY (:'ids'::int[]);
+DELETE FROM sites WHERE :'mode' = 'hard' AND id = ANY (:'ids'::int[]);
+"""
+
+
+def rows(connection: psycopg.Connection) -> dict[str, list[tuple[object, ...]]]:
+    return {table: connection.execute(f"SELECT * FROM {table} ORDER BY id".encode()).fetchall() for table in TABLES}
+
+
+@pytest.fixture
+def kept(database: str, outlast: Outlast) -> Iterator[psycopg.Connection]:
+    """A database with a backup, and the script beside it."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(SCHEMA.encode())
+        outlast.done("init", database, "--tenant-table", "sites", "--tenant-label", "name")
+        outlast.done("backup")
+        (outlast.folder / "close.sql").write_text(SCRIPT)
+        yield connection
+
+
+def test_the_2022_script(kept: psycopg.Connection, outlast: Outlast) -> None:
+    """Handed site ids and run in delete mode it is blocked; with the right ids and mode it runs, and undoes."""
+    before = rows(kept)
+    wrong = outlast("--json", "rehearse", "close.sql", "--set", "ids={1,2,3,4,5}", "--set", "mode=hard")
+    assert wrong.exit_code == 3, str(wrong)
+    assert wrong.json["verdict"] == "BLOCKED"
+    assert wrong.json["gives_away"] == "public.sites"
+    assert wrong.json["receipt"] is None
+    assert rows(kept) == before
+    right = outlast.done(
+        "--json", "rehearse", "close.sql", "--set", "ids={1011,1021,1031,1041,1051}", "--set", "mode=soft"
+    ).json
+    assert right["verdict"] == "WITHIN INTENT"
+    assert rows(kept) == before
+    shown = outlast.done("run", "close.sql", "--receipt", right["receipt"])
+    assert "Production is as rehearsed, and untouched" in shown.stdout
+    assert rows(kept) == before
+    ran = outlast.done("--json", "run", "close.sql", "--receipt", right["receipt"], "--execute").json
+    assert ran["executed"] is True
+    assert ran["effect"] == {"public.installs": {"soft-delete": 5}}
+    closed = [row[0] for row in rows(kept)["installs"] if row[3] is not None]
+    assert closed == [1011, 1021, 1031, 1041, 1051]
+    again = outlast("run", "close.sql", "--receipt", right["receipt"], "--execute")
+    assert again.exit_code == 3
+    assert "works once" in again.stderr
+    kept.execute("INSERT INTO pages VALUES (9999, 1, 'later')")  # later commits are left alone
+    outlast.done("undo", ran["run"], "--execute")
+    before["pages"].append((9999, 1, "later"))
+    assert rows(kept) == before
+    outlast.done("verify")
+
+
+def test_drift_stops_it(kept: psycopg.Connection, outlast: Outlast, tmp_path: Path) -> None:
+    """A rehearsed row that changed meanwhile: nothing is run, and the row is named."""
+    given = ("--set", "ids={1011,1021,1031,1041,1051}", "--set", "mode=soft")
+    receipt = outlast.done("--json", "rehearse", "close.sql", *given).json["receipt"]
+    kept.execute("UPDATE installs SET app = 'renamed' WHERE id = 1031")
+    before = rows(kept)
+    ran = outlast("--json", "run", "close.sql", "--receipt", receipt, "--execute")
+    assert ran.exit_code == 3
+    assert ran.json["differences"] == [
+        {"table": "public.installs", "message": "1 row of public.installs changed since (key 1031)", "rows": 1}
+    ]
+    assert rows(kept) == before
