@@ -139,6 +139,15 @@ class Invocation:
             return self.target(source)
         return Target(settings.restore_url, settings.restore_password_command or settings.password_command)
 
+    def script_target(self, source: str = DEFAULT_SOURCE) -> Target:
+        """The source as the role that scripts run as: `script_url` where outlast.toml has one, else `restore_url`."""
+        from outlast.sources.postgres.session import Target
+
+        settings = self.config.source(source)
+        if settings.script_url is None:
+            return self.restore_target(source)
+        return Target(settings.script_url, settings.script_password_command or settings.password_command)
+
     def follow_target(self, source: str = DEFAULT_SOURCE) -> Target:
         """The source as the role that reads its log: `follow_url` where outlast.toml has one."""
         from outlast.sources.postgres.session import Target
