@@ -25,7 +25,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "rehearsal": frozenset({"core", "state", "vault", "sources", "capture", "restore"}),
     "oncall": frozenset({"core", "messages", "state", "library"}),
     "relay": frozenset({"core", "state"}),
-    "web": frozenset({"core", "state", "library", "oncall", "relay"}),
+    "incident": frozenset({"core", "messages", "state"}),
+    "web": frozenset({"core", "state", "library", "oncall", "relay", "incident"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
     "cli": frozenset(
         {
@@ -43,6 +44,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "rehearsal",
             "replay",
             "relay",
+            "incident",
             "web",
             "library",
         }

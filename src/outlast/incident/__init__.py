@@ -1,0 +1,1 @@
+"""Incidents that communicate by themselves: the promise to tell customers early and often."""
