@@ -114,7 +114,7 @@ class AffectedTenant:
     rows_lost: int | None = None
     rows_restored: int | None = None
     rows_missing: int | None = None
-    told_at: datetime | None = None
+    told: frozenset[str] = frozenset()  # the states of which its contacts were written to
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,7 @@ class Incident:
     drafts: tuple[Draft, ...] = ()
     sources: frozenset[str] = frozenset()  # what Outlast saw that belongs to it: alarms, plans
     nudged: frozenset[str] = frozenset()  # which reminders and pages went out
+    sent: frozenset[int] = frozenset()  # the updates whose letters to subscribers are in the outbox
     resolved_at: datetime | None = None
     scheduled_for: datetime | None = None
     scheduled_until: datetime | None = None

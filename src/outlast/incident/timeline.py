@@ -39,6 +39,7 @@ class Kind(StrEnum):
     RESTORED = "restored"  # one tenant's restore was proven
     FAILED = "failed"  # one tenant's restore was refused or failed
     TOLD = "told"  # one tenant's contacts were written to
+    SENT = "sent"  # an update went to the subscribers
     ROLE = "role"
     DRAFTED = "drafted"
     REJECTED = "rejected"  # a draft was given up
@@ -72,7 +73,11 @@ def moment(text: str | None) -> datetime | None:
 
 
 def fold(events: Iterable[Event]) -> Incident | None:
-    """What the events come to; None without any. They are one incident's, in order."""
+    """What the events come to; None without any. They are one incident's, in order.
+
+    The tenants are one map that grows while it folds, and is nobody else's until then: a copy an event would cost the
+    square of the tenants.
+    """
     incident: Incident | None = None
     for event in events:
         if incident is None:
@@ -134,51 +139,53 @@ def _affected(incident: Incident, event: Event) -> Incident:
 
 
 def _tenants(incident: Incident, event: Event) -> Incident:
-    tenants = dict(incident.tenants)
     for key, label, rows in event.facts["tenants"]:
-        known = tenants.get(TenantKey(key))
-        if known is None:
-            tenants[TenantKey(key)] = AffectedTenant(Tenant(TenantKey(key), label), since=event.at, rows_lost=rows)
-        elif rows is not None or label is not None:
-            tenant = Tenant(TenantKey(key), label or known.tenant.label)
-            tenants[TenantKey(key)] = replace(known, tenant=tenant, rows_lost=known.rows_lost if rows is None else rows)
-    return replace(incident, tenants=tenants)
+        known = _known(incident, event, key, label)
+        tenant = Tenant(known.tenant.key, label or known.tenant.label)
+        _put(incident, replace(known, tenant=tenant, rows_lost=known.rows_lost if rows is None else rows))
+    return incident
 
 
 def _queued(incident: Incident, event: Event) -> Incident:
-    tenants = dict(incident.tenants)
     for place, (key, label) in enumerate(event.facts["tenants"], start=1):
-        known = tenants.get(TenantKey(key)) or AffectedTenant(Tenant(TenantKey(key), label), since=event.at)
+        known = _known(incident, event, key, label)
         if known.state is not TenantState.RESTORED:
-            tenants[TenantKey(key)] = replace(known, state=TenantState.QUEUED, place=place)
-    return replace(incident, tenants=tenants)
+            _put(incident, replace(known, state=TenantState.QUEUED, place=place))
+    return incident
 
 
 def _restored(incident: Incident, event: Event) -> Incident:
-    facts, key = event.facts, TenantKey(event.facts["tenant"])
-    known = incident.tenants.get(key) or AffectedTenant(Tenant(key, facts.get("label")), since=event.at)
+    facts = event.facts
     done = replace(
-        known,
+        _known(incident, event, facts["tenant"], facts.get("label")),
         state=TenantState.RESTORED,
         restored_at=event.at,
         moment=facts.get("moment"),
         rows_restored=facts.get("rows"),
         rows_missing=facts.get("missing"),
     )
-    return replace(incident, tenants={**incident.tenants, key: done})
+    return _put(incident, done)
 
 
 def _failed(incident: Incident, event: Event) -> Incident:
-    key = TenantKey(event.facts["tenant"])
-    known = incident.tenants.get(key) or AffectedTenant(Tenant(key, event.facts.get("label")), since=event.at)
-    return replace(incident, tenants={**incident.tenants, key: replace(known, state=TenantState.FAILED)})
+    known = _known(incident, event, event.facts["tenant"], event.facts.get("label"))
+    return _put(incident, replace(known, state=TenantState.FAILED))
 
 
 def _told(incident: Incident, event: Event) -> Incident:
-    key = TenantKey(event.facts["tenant"])
-    if key not in incident.tenants:
-        return incident
-    return replace(incident, tenants={**incident.tenants, key: replace(incident.tenants[key], told_at=event.at)})
+    known = _known(incident, event, event.facts["tenant"], None)
+    return _put(incident, replace(known, told=known.told | {event.facts["state"]}))
+
+
+def _known(incident: Incident, event: Event, key: str, label: str | None) -> AffectedTenant:
+    known = incident.tenants.get(TenantKey(key))
+    return known or AffectedTenant(Tenant(TenantKey(key), label), since=event.at)
+
+
+def _put(incident: Incident, one: AffectedTenant) -> Incident:
+    assert isinstance(incident.tenants, dict)
+    incident.tenants[one.tenant.key] = one
+    return incident
 
 
 def _role(incident: Incident, event: Event) -> Incident:
@@ -234,6 +241,10 @@ def _nudged(incident: Incident, event: Event) -> Incident:
     return replace(incident, nudged=incident.nudged | {event.facts["nudge"]})
 
 
+def _sent(incident: Incident, event: Event) -> Incident:
+    return replace(incident, sent=incident.sent | {event.facts["update"]})
+
+
 _MEANINGS: Mapping[Kind, Callable[[Incident, Event], Incident]] = {
     Kind.PUBLISHED: _published,
     Kind.SEVERITY: _severity,
@@ -244,6 +255,7 @@ _MEANINGS: Mapping[Kind, Callable[[Incident, Event], Incident]] = {
     Kind.RESTORED: _restored,
     Kind.FAILED: _failed,
     Kind.TOLD: _told,
+    Kind.SENT: _sent,
     Kind.ROLE: _role,
     Kind.DRAFTED: _drafted,
     Kind.REJECTED: _rejected,

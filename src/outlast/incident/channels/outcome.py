@@ -1,0 +1,26 @@
+"""How sending a letter went, the same for every channel. `problem` never holds an address or a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from outlast.incident.letters import Letter
+
+
+class Went(StrEnum):
+    SENT = "sent"
+    LATER = "later"  # a passing fault: try again
+    REFUSED = "refused"  # the address will never take it: a bounce
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    went: Went
+    problem: str | None = None
+
+
+SENT = Outcome(Went.SENT)
+Send = Callable[[Letter], Outcome]
+"""Sends one letter. Never raises for what the other side does."""
