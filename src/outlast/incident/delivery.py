@@ -1,7 +1,8 @@
 """Delivery: letters out of the outbox through their channels, side by side, so that none waits for another's.
 
 One thread sends mail, over one connection and at most so many a minute; several call web hooks and chats, since one
-that does not answer holds its thread for seconds. Each letter is written down as soon as it is sent, before the next one.
+that does not answer holds its thread for seconds. Each letter is written down as soon as it is sent, before
+the next one.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from outlast.incident import feed, statuspage
 from outlast.incident.incident import Component
 from outlast.incident.notices import Notice, clock
 from outlast.incident.page import PAST_DAYS, ComponentView, IncidentView, StatusPage, groups
+from outlast.incident.report import PROMPTS, Report, sections, span
 from outlast.incident.words import Words, words
 
 _BAR = 4  # a day's width in the picture, a gap of 1 included
@@ -86,6 +87,33 @@ def _render(template: str, page: StatusPage, language: str, **values: Any) -> by
             uptime=uptime,
             groups=groups,
             **values,
+        )
+    )
+    return str(text).encode()
+
+
+def render_report(report: Report) -> bytes:
+    """The post-incident review as one HTML file by itself, with its timeline as a picture."""
+    from markupsafe import Markup
+
+    times = [mark.at for mark in report.marks]
+    start, end = min(times), max(times)
+    length = max((end - start).total_seconds(), 1.0)
+    text = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            style=Markup(_static("style.css").decode()),  # noqa: S704 - our own file
+            lanes=["detection", "communication", "recovery", "people"],
+            position=lambda mark: round(126 + (mark.at - start).total_seconds() / length * 858),
+            start=start,
+            end=end,
+            sections=sections(report),
+            prompts=PROMPTS,
+            span=span,
+            clock=clock,
+            iso=_iso,
         )
     )
     return str(text).encode()
