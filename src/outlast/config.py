@@ -21,9 +21,13 @@ from pydantic import Field, ValidationError, field_validator
 
 from outlast.core.errors import NotFoundError, OutlastError, UsageError
 from outlast.settings import (
+    ComponentSettings,
     Duration,
     Expanded,
+    IncidentSettings,
     JobSettings,
+    MailSettings,
+    PageSettings,
     RehearsalSettings,
     Section,
     ServeSettings,
@@ -195,6 +199,9 @@ class Document(Section):
     rehearsal: RehearsalSettings = RehearsalSettings()
     serve: ServeSettings = ServeSettings()
     upstreams: dict[str, UpstreamSettings] = Field(default_factory=dict)
+    incident: IncidentSettings = IncidentSettings()
+    page: PageSettings = PageSettings()
+    mail: MailSettings = MailSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +318,10 @@ SECTIONS: Mapping[str, type[Section]] = {
     "rehearsal": RehearsalSettings,
     "serve": ServeSettings,
     "upstreams.NAME": UpstreamSettings,
+    "incident": IncidentSettings,
+    "page": PageSettings,
+    "page.components": ComponentSettings,
+    "mail": MailSettings,
 }
 """Every section by its heading; docs/REFERENCE.md is made from this and checked against it."""
 

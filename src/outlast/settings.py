@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -277,3 +277,84 @@ class UpstreamSettings(Section):
         description="How long after an alert came its request status may stay open before Outlast pages by itself.",
     )
     heartbeat: Duration = Field(default=timedelta(seconds=15), description="How often it is asked whether it is there.")
+
+
+class IncidentSettings(Section):
+    automatic: bool = Field(
+        default=False,
+        description="Whether what Outlast sees and does is published by itself: an alarm opens a public incident, a "
+        "restore updates it, the last proof resolves it. Otherwise drafts are written for a person.",
+    )
+    title: str = Field(
+        default="Some customers' data is missing", description="The title of an incident that an alarm opens."
+    )
+    severity: Literal["critical", "major", "minor"] = Field(
+        default="critical", description="The severity of an incident that an alarm opens."
+    )
+    components: dict[str, Literal["degraded_performance", "partial_outage", "major_outage"]] = Field(
+        default_factory=dict, description="The components of [page] that such an incident affects, each with its state."
+    )
+    commander: str | None = Field(default=None, description="Who leads such an incident, until somebody takes over.")
+    communications: str | None = Field(default=None, description="Who speaks to customers in it.")
+    approval: bool = Field(
+        default=False, description="Whether an update is published only when a second person has approved it."
+    )
+    first_within: Duration = Field(
+        default=timedelta(minutes=5), description="The first public word comes within this of the opening."
+    )
+    scope_within: Duration = Field(default=timedelta(minutes=10), description="And who is affected within this.")
+    every_critical: Duration = Field(
+        default=timedelta(minutes=20), description="At severity critical there is an update at least this often."
+    )
+    every_major: Duration = Field(default=timedelta(minutes=30), description="At severity major.")
+    every_minor: Duration = Field(default=timedelta(minutes=60), description="At severity minor.")
+    remind_before: Duration = Field(
+        default=timedelta(minutes=5), description="So long before a word is due who speaks is reminded."
+    )
+    escalate_after: Duration = Field(
+        default=timedelta(minutes=5), description="So long after it was due the commander is paged."
+    )
+    contacts: str | None = Field(
+        default=None,
+        pattern=r"^[^\s.]+\.[^\s.]+\.[^\s.]+$",
+        description="Where a tenant's own e-mail addresses are, as SCHEMA.TABLE.COLUMN of the source; they are read "
+        "from the vault.",
+    )
+    contacts_source: str = Field(default="main", description="The source of that table.")
+    people: dict[str, str] = Field(
+        default_factory=dict,
+        description="How people of the team are reached: a name, and the environment variable that holds its Apprise "
+        "URLs.",
+    )
+
+
+class ComponentSettings(Section):
+    name: str = Field(description="What customers know it by.")
+    description: str | None = Field(default=None, description="What it is, in a few words.")
+    group: str | None = Field(default=None, description="A heading that several components stand under.")
+    since: date | None = Field(default=None, description="Since when it is watched; no uptime is claimed before.")
+
+
+class PageSettings(Section):
+    name: str = Field(default="Status", description="The page's name, and the sender's in letters.")
+    url: Expanded | None = Field(
+        default=None, pattern=r"^https?://[^\s]*[^/\s]$", description="Where the page is read, without a slash at the end."
+    )
+    to: Expanded | None = Field(
+        default=None,
+        description="Where `publish` writes it: a folder, or s3://…, gs://…, az://…. It should share nothing with what "
+        "it reports on.",
+    )
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1, description="Its languages, the first one first.")
+    components: tuple[ComponentSettings, ...] = Field(default=(), description="What it shows the state of.")
+
+
+class MailSettings(Section):
+    url: Expanded | None = Field(
+        default=None, description="The mail server: smtp://USER@HOST:587 (STARTTLS where offered) or smtps://USER@HOST."
+    )
+    password_command: Expanded | None = Field(
+        default=None, description="A command that prints its password. Otherwise OUTLAST_MAIL_PASSWORD."
+    )
+    sender: str | None = Field(default=None, description="Who letters come from: Acme Status <status@acme.example>.")
+    a_minute: int | None = Field(default=None, ge=1, description="At most so many letters a minute.")

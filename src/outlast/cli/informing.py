@@ -1,0 +1,296 @@
+"""From outlast.toml to what incidents are led and told with: the journal, the rules, the page, who is reached and how.
+
+What `incident`, `publish`, `subscribers`, `serve` and those that report to incidents (`follow`, `restore`) share.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outlast.cli.opening import Invocation
+from outlast.core.errors import NotFoundError, OutlastError, UsageError
+
+if TYPE_CHECKING:
+    from outlast.core.tenant import Tenant
+    from outlast.incident.channels.outcome import Send
+    from outlast.incident.conduct import Conduct
+    from outlast.incident.delivery import Delivery
+    from outlast.incident.driving import Driver
+    from outlast.incident.incident import Incident
+    from outlast.incident.journal import Journal
+    from outlast.incident.letters import Desk
+    from outlast.incident.page import PageSpec
+    from outlast.incident.subscribers import Channel, Wish
+    from outlast.incident.teller import Reach, Teller
+    from outlast.state.database import Database
+
+PAGE_FILE = "page.json"
+"""What was published last, in the key directory."""
+
+_CONTACTS_MAX = 50
+_COMMAND_TIMEOUT_S = 60
+
+
+def me() -> str:
+    """The name that stands in the timeline for whoever runs a command."""
+    name = os.environ.get("OUTLAST_USER") or os.environ.get("SUDO_USER")
+    try:
+        return name or getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"
+
+
+def database_of(invocation: Invocation) -> Database:
+    """The state that all instances share. Closed with the invocation."""
+    return invocation.closing.enter_context(open_database(invocation))
+
+
+def open_database(invocation: Invocation) -> Database:
+    from outlast.state.database import Database
+
+    serve = invocation.config.document.serve
+    if serve.database is None:
+        return Database.file(invocation.config.key_dir / "serve.sqlite")
+    command = serve.database_password_command
+    return Database.server(serve.database, None if command is None else _printed(command, "[serve] database"))
+
+
+def _printed(command: str, what: str) -> str:
+    try:
+        done = subprocess.run(  # the user's own command, split without a shell
+            shlex.split(command), capture_output=True, check=False, timeout=_COMMAND_TIMEOUT_S, text=True
+        )
+        failed = f"it ended with exit code {done.returncode}" if done.returncode else None
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        failed, done = type(error).__name__, None
+    if failed or done is None:
+        raise OutlastError(f"the password command of {what} failed ({failed})", hint="Try it by hand.")
+    return done.stdout.strip()
+
+
+def page_of(invocation: Invocation) -> PageSpec:
+    """The status page as outlast.toml names it. Raises UsageError where a language has no texts."""
+    from outlast.incident.page import ComponentSpec, PageSpec
+    from outlast.incident.words import words
+
+    page, serve = invocation.config.document.page, invocation.config.document.serve
+    for language in page.languages:
+        words(language)
+    return PageSpec(
+        name=page.name,
+        url=page.url or serve.public_url or f"http://{serve.bind}",
+        components=tuple(ComponentSpec(one.name, one.description, one.group, one.since) for one in page.components),
+        languages=page.languages,
+        contact=f"{serve.public_url}/subscribe" if serve.public_url else None,
+    )
+
+
+def conduct_of(invocation: Invocation, journal: Journal) -> Conduct:
+    """How incidents are led, by [incident]."""
+    from outlast.incident.cadence import Promise
+    from outlast.incident.conduct import Conduct, Rules
+    from outlast.incident.incident import Severity
+
+    document = invocation.config.document
+    settings = document.incident
+    promise = Promise(
+        first_within=settings.first_within,
+        scope_within=settings.scope_within,
+        every={
+            Severity.CRITICAL: settings.every_critical,
+            Severity.MAJOR: settings.every_major,
+            Severity.MINOR: settings.every_minor,
+        },
+        remind_before=settings.remind_before,
+        escalate_after=settings.escalate_after,
+    )
+    components = tuple(one.name for one in document.page.components)
+    for name in settings.components:
+        if name not in components:
+            known = ", ".join(components) or "none"
+            raise UsageError(f"[incident] components: {name!r} is none of [page] components", hint=f"It has: {known}.")
+    return Conduct(journal, Rules(promise, settings.approval, document.page.languages, components))
+
+
+def driver_of(invocation: Invocation, journal: Journal) -> Driver:
+    """What writes into incidents by itself."""
+    from outlast.incident.driving import Automatic, Driver
+    from outlast.incident.incident import Component, Role, Severity
+
+    settings = invocation.config.document.incident
+    roles = {Role.COMMANDER: settings.commander, Role.COMMUNICATIONS: settings.communications}
+    automatic = Automatic(
+        publish=settings.automatic and not settings.approval,
+        title=settings.title,
+        severity=Severity(settings.severity),
+        components=tuple((name, Component(state)) for name, state in settings.components.items()),
+        roles=tuple((role, person) for role, person in roles.items() if person is not None),
+    )
+    return Driver(conduct_of(invocation, journal), automatic)
+
+
+def desk_of(invocation: Invocation, journal: Journal) -> Desk:
+    from outlast.incident.letters import Desk
+
+    page, serve = page_of(invocation), invocation.config.document.serve
+    return Desk(page, journal.link_key(), serve.public_url or f"http://{serve.bind}")
+
+
+def teller_of(invocation: Invocation, database: Database, say: Callable[[str], None]) -> Teller:
+    """What looks after incidents while it is run."""
+    from outlast.incident.journal import Journal
+    from outlast.incident.outbox import Outbox
+    from outlast.incident.subscribers import Subscribers
+    from outlast.incident.teller import Teller
+
+    journal = Journal(database)
+    return Teller(
+        driver_of(invocation, journal),
+        Subscribers(database),
+        Outbox(database),
+        desk_of(invocation, journal),
+        reach_of(invocation),
+        lambda incident, tenants: contacts_of(invocation, incident, tenants),
+        publisher_of(invocation),
+        say,
+    )
+
+
+def publisher_of(invocation: Invocation) -> Callable[[Mapping[str, bytes], datetime], None] | None:
+    """Writes the page's files where [page] to says, and remembers them; None where it says nothing."""
+    from outlast.incident.publish import keep, place, publish
+
+    to = invocation.config.document.page.to
+    if to is None:
+        return None
+    target = place(to, invocation.config.path.parent)
+
+    def write(files: Mapping[str, bytes], at: datetime) -> None:
+        keep(kept_file(invocation), files, at)
+        publish(target, files)
+
+    return write
+
+
+def kept_file(invocation: Invocation) -> Path:
+    return invocation.config.key_dir / PAGE_FILE
+
+
+def reach_of(invocation: Invocation) -> Reach:
+    """People by [incident.people]; whoever is not there, and everybody where nobody is named, by OUTLAST_NOTIFY."""
+    from outlast.capture.notify import Message, Notifier, urls
+
+    document = invocation.config.document
+
+    def reach(person: str | None, title: str, body: str, *, urgent: bool) -> bool:
+        del urgent  # Apprise URLs say themselves how loud they are
+        variable = document.incident.people.get(person or "")
+        given = tuple((os.environ.get(variable) or "").split()) if variable else ()
+        notifier = Notifier(given or urls(os.environ, document.tripwire.notify_command))
+        return len(notifier) > 0 and len(notifier.send(Message(title, body))) < len(notifier)
+
+    return reach
+
+
+def contacts_of(
+    invocation: Invocation, incident: Incident, tenants: Sequence[Tenant]
+) -> Mapping[str, Sequence[Wish]]:
+    """Tenants' own e-mail addresses out of the vault, as they were before the incident began."""
+    settings = invocation.config.document.incident
+    if settings.contacts is None:
+        return {}
+    table, _, column = settings.contacts.rpartition(".")
+    found: dict[str, Sequence[Wish]] = {}
+    for tenant in tenants:
+        found[tenant.key] = _contacts(invocation, incident, tenant, table, column)
+    return found
+
+
+def _contacts(invocation: Invocation, incident: Incident, tenant: Tenant, table: str, column: str) -> list[Wish]:
+    from outlast.core.tenant import TenantKey
+    from outlast.incident.subscribers import Channel, Wish
+
+    source = invocation.config.document.incident.contacts_source
+    # At the moment before, where the log covers it; else what the newest run has. Of a tenant that is gone the newest
+    # state is an empty one, so the first that has an address counts.
+    for at in (f"{incident.began_at:%Y-%m-%dT%H:%M:%SZ}", "latest"):
+        try:
+            addresses = _column(invocation, source, TenantKey(tenant.key), table, column, at)
+        except OutlastError:
+            continue  # that moment is not to be had: the next one is tried, and with none of them nobody is written to
+        if addresses:
+            return [Wish(Channel.EMAIL, address, tenant=tenant.key) for address in addresses]
+    return []
+
+
+def _column(invocation: Invocation, source: str, tenant: str, table: str, column: str, at: str) -> list[str]:
+    from outlast.core.row import fields, value
+    from outlast.core.table import TableName
+    from outlast.restore.history import find_entry, past_at, resolve
+
+    vault = invocation.vault
+    moment = resolve(vault, source, at, invocation.config.key_dir)
+    past = past_at(vault, source, find_entry(vault, source, tenant, moment), moment)
+    stored = past.tables.get(TableName.parse(table))
+    if stored is None:
+        return []
+    if column not in stored.layout.columns:
+        raise NotFoundError(f"[incident] contacts: table {table} has no column {column}")
+    position = stored.layout.columns.index(column)
+    addresses: dict[str, None] = {}
+    for block in past.read(stored):
+        for row in block.splitlines():
+            text = value(fields(row)[position])
+            if text and "@" in text:
+                addresses[text] = None
+            if len(addresses) == _CONTACTS_MAX:
+                return list(addresses)
+    return list(addresses)
+
+
+@contextmanager
+def delivering(invocation: Invocation, teller: Teller, say: Callable[[str], None]) -> Iterator[Delivery]:
+    """Letters leave while the block runs: mail where [mail] is set up, web hooks and chats always."""
+    from outlast.incident.delivery import Delivery
+
+    mail = invocation.config.document.mail
+    delivery = Delivery(
+        teller.outbox, teller.subscribers, senders_of(invocation, teller), mails_a_minute=mail.a_minute, say=say
+    )
+    with delivery:
+        yield delivery
+
+
+def senders_of(invocation: Invocation, teller: Teller) -> Mapping[Channel, Callable[[], Send]]:
+    from outlast.incident.channels import chat
+    from outlast.incident.channels.mail import Mailer, MailServer
+    from outlast.incident.channels.webhook import Webhooks
+    from outlast.incident.subscribers import Channel
+
+    mail = invocation.config.document.mail
+
+    def secret(subscriber: str) -> str | None:
+        found = teller.subscribers.get(subscriber)
+        return None if found is None else found.secret
+
+    senders: dict[Channel, Callable[[], Send]] = {
+        Channel.WEBHOOK: lambda: Webhooks(secret).send,
+        Channel.APPRISE: lambda: chat.send,
+    }
+    if mail.url is not None:
+        if mail.sender is None:
+            raise UsageError("[mail] has a url and no sender", hint='Add: sender = "Acme Status <status@acme.example>"')
+        password = os.environ.get("OUTLAST_MAIL_PASSWORD")
+        if password is None and mail.password_command is not None:
+            password = _printed(mail.password_command, "[mail]")
+        server, sender = MailServer.parse(mail.url, password), mail.sender
+        senders[Channel.EMAIL] = lambda: Mailer(server, sender, teller.desk.unsubscribe).send
+    return senders
