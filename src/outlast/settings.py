@@ -338,7 +338,9 @@ class ComponentSettings(Section):
 class PageSettings(Section):
     name: str = Field(default="Status", description="The page's name, and the sender's in letters.")
     url: Expanded | None = Field(
-        default=None, pattern=r"^https?://[^\s]*[^/\s]$", description="Where the page is read, without a slash at the end."
+        default=None,
+        pattern=r"^https?://[^\s]*[^/\s]$",
+        description="Where the page is read, without a slash at the end.",
     )
     to: Expanded | None = Field(
         default=None,

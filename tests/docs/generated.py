@@ -56,7 +56,13 @@ def commands() -> str:
     lines = [_help("outlast", root)]
     for group, entries in COMMANDS.items():
         lines.append(f"### {group}\n")
-        lines += [f"#### outlast {entry.name}\n\n{_help(entry.name, command_of(entry.name))}" for entry in entries]
+        for entry in entries:
+            command = command_of(entry.name)
+            lines.append(f"#### outlast {entry.name}\n\n{_help(entry.name, command)}")
+            lines += [
+                f"##### outlast {entry.name} {name}\n\n{_help(name, inner, entry.name)}"
+                for name, inner in getattr(command, "commands", {}).items()
+            ]
     return "\n".join(lines)
 
 
@@ -66,7 +72,7 @@ def command_of(name: str) -> Any:
     return root.get_command(typer.Context(root), name)
 
 
-def _help(name: str, command: Any) -> str:
+def _help(name: str, command: Any, group: str | None = None) -> str:
     settings: dict[str, Any] = {
         "info_name": name,
         "terminal_width": WIDTH,
@@ -74,6 +80,8 @@ def _help(name: str, command: Any) -> str:
         "resilient_parsing": True,
     }
     parent = None if name == "outlast" else typer.Context(app_command(), info_name="outlast")
+    if group is not None:
+        parent = typer.Context(command_of(group), parent=parent, info_name=group)
     context = typer.Context(command, parent=parent, **settings)
     return f"```text\n{command.get_help(context)}\n```\n"
 

@@ -27,7 +27,10 @@ def test_made_parts_are_up_to_date(name: str, reference: str) -> None:
 def test_every_command_and_flag_is_documented(name: str, reference: str) -> None:
     """Each command has its section, and each of its flags a description of its own."""
     assert f"#### outlast {name}\n" in reference
-    for parameter in command_of(name).params:
+    command = command_of(name)
+    inner = getattr(command, "commands", {})
+    assert all(f"##### outlast {name} {one}\n" in reference for one in inner)
+    for parameter in [*command.params, *(parameter for one in inner.values() for parameter in one.params)]:
         if parameter.param_type_name == "option":
             assert any(flag in reference for flag in parameter.opts), parameter.name
             assert parameter.help, f"--{parameter.name} of {name} is not described"

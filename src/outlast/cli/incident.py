@@ -14,20 +14,21 @@ from outlast.cli.informing import conduct_of, database_of, me
 from outlast.cli.opening import Invocation
 from outlast.cli.render import count, table_of
 from outlast.cli.render import time as shown_time
-from outlast.core.errors import ExitCode, NotFoundError, UsageError
+from outlast.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from outlast.core.tenant import Tenant
     from outlast.incident.conduct import Conduct, Saying
-    from outlast.incident.incident import Component, Incident, Role
+    from outlast.incident.incident import Component, Incident
 
 commands = typer.Typer(name="incident", add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The incident, as `outlast incident list` has it.")]
 _Next = Annotated[
-    str | None, typer.Option("--next", metavar="TIME", help="When the next update comes: 20m, 1h, or a time of day in UTC.")
+    str | None,
+    typer.Option("--next", metavar="TIME", help="When the next update comes: 20m, 1h, or a time of day in UTC."),
 ]
 _Message = Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="What customers read.")]
 _Translations = Annotated[
@@ -62,8 +63,8 @@ class ReportFormat(StrEnum):
 def incident() -> None:
     """Open incidents, tell customers early and often, and have the promises about it kept.
 
-    Every public word says when the next one comes. `outlast serve`, or `outlast incident watch`, reminds and pages whoever
-    owes one, writes to subscribers and affected tenants, and publishes the status page.
+    Every public word says when the next one comes. `outlast serve`, or `outlast incident watch`, reminds and pages
+    whoever owes one, writes to subscribers and affected tenants, and publishes the status page.
     """
 
 
@@ -146,7 +147,9 @@ def update(
         str | None, typer.Option(metavar="MOMENT", help="Those who lost rows since then, as `damage` finds them.")
     ] = None,
     commander: Annotated[str | None, typer.Option(metavar="NAME", help="Who leads from now on.")] = None,
-    communications: Annotated[str | None, typer.Option(metavar="NAME", help="Who speaks to customers from now on.")] = None,
+    communications: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who speaks to customers from now on.")
+    ] = None,
     note: Annotated[str | None, typer.Option(metavar="TEXT", help="A note for the team; never public.")] = None,
     by: _By = None,
 ) -> ExitCode:
@@ -250,9 +253,7 @@ def show(context: typer.Context, name: _Id) -> ExitCode:
     invocation, now = Invocation.of(context), datetime.now(UTC)
     conduct = _conduct(invocation)
     found = conduct.journal.load(name)
-    return invocation.output.finish(
-        _fields(conduct, found, now), lambda console: _print(console, conduct, found, now)
-    )
+    return invocation.output.finish(_fields(conduct, found, now), lambda console: _print(console, conduct, found, now))
 
 
 @commands.command()
@@ -284,11 +285,13 @@ def report(
 @commands.command()
 def watch(
     context: typer.Context,
-    once: Annotated[bool, typer.Option("--once", help="Look after everything once, send what is due, and stop.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look after everything once, send what is due, and stop.")
+    ] = False,
     every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="How often it looks.")] = 1.0,
 ) -> ExitCode:
-    """Look after incidents without `outlast serve`: remind, page, write to subscribers and tenants, publish the page."""
-    from outlast.cli.informing_loop import look_after
+    """Look after incidents without `outlast serve`: remind, page, write to subscribers and tenants, publish."""
+    from outlast.cli.watching import look_after
 
     return look_after(Invocation.of(context), once=once, every_s=every)
 
@@ -317,9 +320,7 @@ def _saying(
     if message is None and not bodies and not facts:
         return None
     assert status is None or isinstance(status, Status)
-    return Saying(
-        status, message, bodies, None if next_ is None else _time(next_, now), scope=True if scope else None
-    )
+    return Saying(status, message, bodies, None if next_ is None else _time(next_, now), scope=True if scope else None)
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:
@@ -367,11 +368,8 @@ def _time(text: str, now: datetime) -> datetime:
 def _window(text: str | None) -> tuple[datetime, datetime] | None:
     if text is None:
         return None
-    start, slash, end = text.partition("/")
     try:
-        if not slash:
-            raise ValueError
-        first, last = (datetime.fromisoformat(part.strip()) for part in (start, end))
+        first, last = (datetime.fromisoformat(part.strip()) for part in text.split("/"))
     except ValueError:
         raise UsageError(
             f"--scheduled {text!r} cannot be read", hint="Write START/END, such as 2026-12-01T22:00/2026-12-01T23:30."
@@ -386,7 +384,7 @@ def _affected(
     invocation: Invocation, names: Sequence[str], file: Path | None, damage_since: str | None
 ) -> list[tuple[Tenant, int | None]]:
     """The tenants that are meant, with the rows each lost where the log knows. Reads the vault only where it must."""
-    from outlast.cli.informing_tenants import damaged_tenants, named_tenants
+    from outlast.cli.affected import damaged_tenants, named_tenants
 
     found = list(damaged_tenants(invocation, damage_since)) if damage_since is not None else []
     return found + [(tenant, None) for tenant in named_tenants(invocation, names, file)]
@@ -395,7 +393,8 @@ def _affected(
 def _done(invocation: Invocation, conduct: Conduct, found: Incident, told: str) -> ExitCode:
     now = datetime.now(UTC)
     return invocation.output.finish(
-        _fields(conduct, found, now), f"{told}: {found.title} ({found.severity.value}, {_state(found)}).\n{_next(conduct, found, now)}"
+        _fields(conduct, found, now),
+        f"{told}: {found.title} ({found.severity.value}, {_state(found)}).\n{_next(conduct, found, now)}",
     )
 
 

@@ -186,7 +186,8 @@ def kept_file(invocation: Invocation) -> Path:
 
 def reach_of(invocation: Invocation) -> Reach:
     """People by [incident.people]; whoever is not there, and everybody where nobody is named, by OUTLAST_NOTIFY."""
-    from outlast.capture.notify import Message, Notifier, urls
+    from outlast.capture.notify import Notifier, urls
+    from outlast.messages import Message
 
     document = invocation.config.document
 
@@ -200,9 +201,7 @@ def reach_of(invocation: Invocation) -> Reach:
     return reach
 
 
-def contacts_of(
-    invocation: Invocation, incident: Incident, tenants: Sequence[Tenant]
-) -> Mapping[str, Sequence[Wish]]:
+def contacts_of(invocation: Invocation, incident: Incident, tenants: Sequence[Tenant]) -> Mapping[str, Sequence[Wish]]:
     """Tenants' own e-mail addresses out of the vault, as they were before the incident began."""
     settings = invocation.config.document.incident
     if settings.contacts is None:

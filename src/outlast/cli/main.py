@@ -82,6 +82,15 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         Entry("jobs", "jobs", "List the jobs in the queue; show, pause, resume or cancel one."),
         Entry("worker", "worker", "Work the jobs in the queue, and take over what other workers left when they died."),
     ),
+    "Tell": (
+        Entry(
+            "incident",
+            "incident",
+            "Open incidents, tell customers early and often, and have the promises about it kept.",
+        ),
+        Entry("publish", "publish", "Write the status page to where customers read it."),
+        Entry("subscribers", "subscribers", "List, add, import and remove those who get the updates."),
+    ),
     "Retain": (
         Entry("forget", "forget", "Plan to give up single runs of the vault."),
         Entry("prune", "prune", "Plan to remove what retention no longer keeps, in two steps."),
@@ -116,6 +125,8 @@ class Commands(TyperGroup):
 
 def _loaded(entry: Entry) -> Any:
     module = importlib.import_module(f"outlast.cli.{entry.module}")
+    if (several := getattr(module, "commands", None)) is not None:
+        return typer.main.get_command(several)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command(entry.name)(getattr(module, entry.function))
     return typer.main.get_command(single)

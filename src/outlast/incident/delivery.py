@@ -85,6 +85,13 @@ class Delivery:
         """There are new letters."""
         self._work.set()
 
+    def drain(self) -> None:
+        """Return when nothing is due any more in the channels that there are: sent, put off, or given up."""
+        while not self._stop.is_set():
+            if not self._outbox.due(self._senders, self._clock()):
+                return
+            self._stop.wait(0.02)
+
     def _run(self, channel: Channel, make: Callable[[], Send]) -> None:
         send = make()
         while not self._stop.is_set():

@@ -124,15 +124,16 @@ class Outbox:
             stuck = update(table).where(table.c.state == LetterState.SENDING.value)
             return connection.execute(stuck.values(state=LetterState.QUEUED.value)).rowcount
 
-    def next_due(self, channel: Channel) -> datetime | None:
+    def due(self, channels: Iterable[Channel], now: datetime) -> int:
+        """How many letters of these channels are to be sent now, or are being sent."""
         table = tables.letters
+        waiting = (table.c.state == LetterState.QUEUED.value) & (table.c.due <= stamp(now))
+        query = select(func.count()).where(
+            table.c.channel.in_([channel.value for channel in channels]),
+            waiting | (table.c.state == LetterState.SENDING.value),
+        )
         with self.database.read() as connection:
-            due = connection.scalar(
-                select(func.min(table.c.due)).where(
-                    table.c.state == LetterState.QUEUED.value, table.c.channel == channel.value
-                )
-            )
-        return None if due is None else datetime.fromisoformat(due)
+            return connection.scalar(query) or 0
 
     def counts(self, incident: str | None = None) -> Mapping[LetterState, int]:
         """How many letters are in each state, of one incident or of all."""

@@ -1,0 +1,116 @@
+"""`outlast subscribers …`: who gets the updates."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from outlast.cli.informing import database_of
+from outlast.cli.opening import Invocation
+from outlast.cli.render import count, table_of
+from outlast.core.errors import ExitCode, NotFoundError
+
+commands = typer.Typer(name="subscribers", add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+
+
+class ChannelWord(StrEnum):
+    EMAIL = "email"
+    WEBHOOK = "webhook"
+    APPRISE = "apprise"
+
+
+@commands.callback()
+def subscribers() -> None:
+    """List, add, import and remove those who get the updates."""
+
+
+@commands.command("list")
+def list_(context: typer.Context) -> ExitCode:
+    """List the subscriptions. Addresses of web hooks and chats are secrets: only how they begin is shown."""
+    from outlast.incident.subscribers import Subscriber, Subscribers
+
+    invocation = Invocation.of(context)
+    found = Subscribers(database_of(invocation)).all()
+
+    def about(one: Subscriber) -> str:
+        return (one.wish.tenant and f"tenant {one.wish.tenant}") or one.wish.component or "everything"
+
+    rows = [
+        (one.id, one.wish.channel.value, _address(one), about(one), one.state.value, str(one.bounces)) for one in found
+    ]
+    head = ("id", "channel", "address", "about", "state", "bounces")
+    return invocation.output.finish(
+        {"subscribers": [dict(zip(head, row, strict=True)) for row in rows]},
+        lambda console: console.print(table_of(head, rows, right=(5,)) if rows else "Nobody has subscribed yet."),
+    )
+
+
+@commands.command()
+def add(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="An e-mail address, or a URL.")],
+    channel: Annotated[ChannelWord, typer.Option(help="By what it is reached.")] = ChannelWord.EMAIL,
+    component: Annotated[str | None, typer.Option(metavar="NAME", help="Only what concerns this component.")] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="KEY", help="Only this tenant's own notices.")] = None,
+    language: Annotated[str, typer.Option(metavar="LANGUAGE", help="In which language of the page.")] = "en",
+) -> ExitCode:
+    """Add a subscription that needs no confirmation: its owner has asked you for it."""
+    from outlast.incident.subscribers import Channel, Subscribers, Wish
+
+    invocation = Invocation.of(context)
+    wish = Wish(Channel(channel.value), address, language, component, tenant)
+    one = Subscribers(database_of(invocation)).add(wish, datetime.now(UTC), confirmed=True)
+    told = f"Subscribed ({one.id})."
+    if one.secret is not None:
+        told += f"\nThe secret that each body is signed with, for the receiver: {one.secret}"
+    return invocation.output.finish({"subscriber": one.id, "secret": one.secret}, told)
+
+
+@commands.command()
+def remove(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", help="The subscription, as `subscribers list` has it.")],
+) -> ExitCode:
+    """End a subscription."""
+    from outlast.incident.subscribers import Subscribers
+
+    invocation = Invocation.of(context)
+    one = Subscribers(database_of(invocation)).end(name)
+    return invocation.output.finish({"subscriber": one.id}, "Ended.")
+
+
+@commands.command("import")
+def import_(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A Statuspage source of outlast.toml.")],
+) -> ExitCode:
+    """Take over the subscribers of a Statuspage page out of its backup. Who unsubscribed there stays away."""
+    from outlast.incident.statuspage_import import wishes
+    from outlast.incident.subscribers import Subscribers
+    from outlast.library.copy import FILE_NAME, LocalCopy
+
+    invocation = Invocation.of(context)
+    with LocalCopy.open(invocation.config.key_dir / FILE_NAME) as copy:
+        if copy.moment(source) is None:
+            names = ", ".join(one.source for one in copy.sources()) or "none"
+            raise NotFoundError(f"the local copy has no source {source!r}", hint=f"It has: {names}.")
+        rows = [one.document for one in copy.documents("statuspage.subscribers", source)]
+        components = {one.key: one.document for one in copy.documents("statuspage.components", source)}
+    found, left_out = wishes(rows, components)
+    added = Subscribers(database_of(invocation)).add_all(found, datetime.now(UTC), confirmed=True)
+    told = f"{count(len(added), 'subscription')} taken over"
+    why = "".join(f"; {number:,} left out: {reason}" for reason, number in sorted(left_out.items()))
+    return invocation.output.finish({"imported": len(added), "left_out": left_out}, f"{told}{why}.")
+
+
+def _address(one: object) -> str:
+    from outlast.incident.subscribers import Channel, Subscriber
+
+    assert isinstance(one, Subscriber)
+    if one.wish.channel is Channel.EMAIL:
+        return one.wish.address
+    scheme, _, rest = one.wish.address.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2][:30]}…"

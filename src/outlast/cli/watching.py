@@ -1,0 +1,103 @@
+"""Looking after incidents in this process: the teller, again and again, and letters leaving beside it.
+
+One process at a time does it for a shared state: a second one waits for the first one's lock, and takes over when it
+ends. That is how it is known that a letter which is marked as being sent is in nobody's hands any more.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from outlast.cli.informing import database_of, delivering, teller_of
+from outlast.cli.opening import Invocation
+from outlast.core.errors import ExitCode, Refused
+
+if TYPE_CHECKING:
+    from outlast.incident.teller import Teller
+    from outlast.state.database import Database
+
+
+def look_after(invocation: Invocation, *, once: bool, every_s: float) -> ExitCode:
+    """Run until a signal, or once until nothing is left to send."""
+    from outlast.incident.leadership import lead
+
+    database, output, stop = database_of(invocation), invocation.output, threading.Event()
+    with lead(database, invocation.config.key_dir) as leads:
+        if not leads:
+            raise Refused(
+                "another process looks after incidents already", hint="Nothing is to be done; it does what is due."
+            )
+        teller = teller_of(invocation, database, output.warn)
+        teller.outbox.recover()
+        if once:
+            return _once(invocation, teller)
+        output.note("Looking after incidents. Ctrl-C stops it.")
+        with _stopping(stop):
+            run(invocation, teller, stop, every_s, output.warn)
+    return output.finish({"looked": True}, "Stopped.")
+
+
+def _once(invocation: Invocation, teller: Teller) -> ExitCode:
+    from outlast.incident.outbox import LetterState
+
+    teller.look(datetime.now(UTC))
+    with delivering(invocation, teller, invocation.output.warn) as delivery:
+        delivery.drain()
+    counts = teller.outbox.counts()
+    waiting = counts.get(LetterState.QUEUED, 0)
+    text = f"Looked after once: {counts.get(LetterState.SENT, 0):,} letters sent in all, {waiting:,} wait."
+    return invocation.output.finish({"letters": {state.value: number for state, number in counts.items()}}, text)
+
+
+def run(
+    invocation: Invocation, teller: Teller, stop: threading.Event, every_s: float, say: Callable[[str], None]
+) -> None:
+    """Look after everything until `stop`."""
+    with delivering(invocation, teller, say) as delivery:
+        while not stop.is_set():
+            teller.look(datetime.now(UTC))
+            delivery.wake()
+            stop.wait(every_s)
+
+
+@contextmanager
+def beside(invocation: Invocation, database: Database, say: Callable[[str], None]) -> Iterator[None]:
+    """The same on a thread of its own while the block runs, as soon as no other process does it."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_beside, args=(invocation, database, stop, say), name="incidents", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=20)
+
+
+def _beside(invocation: Invocation, database: Database, stop: threading.Event, say: Callable[[str], None]) -> None:
+    from outlast.incident.leadership import RETRY_S, lead
+
+    while not stop.is_set():
+        with lead(database, invocation.config.key_dir) as leads:
+            if leads:
+                teller = teller_of(invocation, database, say)
+                teller.outbox.recover()
+                run(invocation, teller, stop, 1.0, say)
+        stop.wait(RETRY_S)
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end it after the letter that is under way."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
