@@ -9,7 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from outlast.cli.main import COMMANDS, app_command
 from outlast.config import SECTIONS
 from outlast.core.errors import ExitCode
+from outlast.settings import Section
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "REFERENCE.md"
@@ -120,11 +121,13 @@ def _named(kind: Any) -> str:
         return _named(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return _named(next(one for one in arguments if one is not types.NoneType))
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return "table"
     if origin is tuple:
         return f"list of {_named(arguments[0])}s"
     if origin is dict:
         return "table of strings"
-    return {str: "string", int: "integer", bool: "boolean", float: "number", timedelta: "duration"}[kind]
+    return {str: "string", int: "integer", bool: "boolean", float: "number", timedelta: "duration", date: "date"}[kind]
 
 
 def _default(field: FieldInfo) -> str:
