@@ -7,7 +7,7 @@ module a vendor; where a schedule's documents are from, and which answer counts,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -15,11 +15,11 @@ from itertools import pairwise
 @dataclass(frozen=True, slots=True, order=True)
 class Responder:
     """Who is on call, as the vendor names it. `kind` is user, team, escalation, schedule or none; an id is the
-    vendor's, and `name` what a person reads."""
+    vendor's, and `name` what a person reads: two names for one id are one responder."""
 
     kind: str
     id: str
-    name: str = ""
+    name: str = field(default="", compare=False)
 
     @property
     def nobody(self) -> bool:
