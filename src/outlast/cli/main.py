@@ -91,6 +91,9 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         Entry("publish", "publish", "Write the status page to where customers read it."),
         Entry("subscribers", "subscribers", "List, add, import and remove those who get the updates."),
     ),
+    "Stand in": (
+        Entry("oncall", "oncall", "Say who is on call and who is next, from the local copy of the tools' documents."),
+    ),
     "Retain": (
         Entry("forget", "forget", "Plan to give up single runs of the vault."),
         Entry("prune", "prune", "Plan to remove what retention no longer keeps, in two steps."),

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from outlast.oncall.roster import Answer
-from outlast.oncall.schedule import Shift
+from outlast.oncall.schedule import Interval, Shift
 
 REFRESH = timedelta(minutes=15)
+_WEEKS_BEFORE, _WEEKS = 2, 10
 
 
-def calendar(answer: Answer, *, at: datetime, copied_at: datetime | None = None) -> bytes:
+def interval(at: datetime) -> Interval:
+    """What a feed reaches over: from a Monday two weeks ago on. Not from now: the shift that runs would begin anew, and
+    be another event, each time that the feed is fetched."""
+    monday = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=at.weekday())
+    start = monday - timedelta(weeks=_WEEKS_BEFORE)
+    return Interval(start, start + timedelta(weeks=_WEEKS))
+
+
+def calendar(answer: Answer, *, at: datetime, copied_at: datetime | None) -> bytes:
     """The feed of one schedule. `copied_at` is how old what it rests on is; it is said in every event."""
     from icalendar import Calendar, Event
 

@@ -35,6 +35,10 @@ _LOOK_AHEAD = timedelta(days=35)
 _HANDED_OVER = timedelta(minutes=1)  # a difference shorter than this is a rounding and no disagreement
 
 
+UNREADABLE = (ScheduleError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What a document raises that is not as its vendor writes them."""
+
+
 class Documents(Protocol):
     """The copy of the tools' documents, as far as it is read here."""
 
@@ -130,10 +134,8 @@ def answer(schedule: Schedule, interval: Interval, overrides: Sequence[Override]
     for part in _outside(interval, rendered):
         try:
             shifts += clipped(schedule.compute(part), part)
-        except ScheduleError as error:
-            problem = error.message
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            problem = f"its document is not as {schedule.vendor} writes them ({type(error).__name__}: {error})"
+        except UNREADABLE as error:
+            problem = told(schedule, error)
     laid = tuple(one for one in overrides if one.interval.cut(interval))
     final = joined(clipped(overridden(shifts, laid), interval))
     named = tuple(replace(one, person=schedule.named(one.person)) for one in final)
@@ -149,17 +151,17 @@ def _outside(interval: Interval, hole: Interval | None) -> list[Interval]:
 
 def now(schedule: Schedule, moment: datetime, overrides: Sequence[Override] = ()) -> Now:
     """Who is on call at a moment, and who takes over."""
-    told = answer(schedule, Interval(moment, moment + _LOOK_AHEAD), overrides)
-    parts = people_by_time(told.shifts, told.interval)
+    found = answer(schedule, Interval(moment, moment + _LOOK_AHEAD), overrides)
+    parts = people_by_time(found.shifts, found.interval)
     following = next((people for part, people in parts[1:] if people), frozenset())
     return Now(
         schedule,
         moment,
-        tuple(shift.person for shift in on_call(told.shifts, moment)),
+        tuple(shift.person for shift in on_call(found.shifts, moment)),
         parts[0][0].end if len(parts) > 1 else None,
         tuple(sorted(following, key=str)),
-        told.basis(moment),
-        told.problem,
+        found.basis(moment),
+        found.problem,
     )
 
 
@@ -167,8 +169,8 @@ def previous_and_next(
     schedule: Schedule, moment: datetime, overrides: Sequence[Override] = ()
 ) -> tuple[tuple[Responder, ...], tuple[Responder, ...]]:
     """Who was on call before those that are at a moment, and who will be after them; hours of nobody do not count."""
-    told = answer(schedule, Interval(moment - _LOOK_AHEAD, moment + _LOOK_AHEAD), overrides)
-    parts = people_by_time(told.shifts, told.interval)
+    found = answer(schedule, Interval(moment - _LOOK_AHEAD, moment + _LOOK_AHEAD), overrides)
+    parts = people_by_time(found.shifts, found.interval)
     current = next((people for part, people in parts if part.covers(moment)), frozenset())
     before = [people for part, people in parts if part.end <= moment and people - current]
     after = [people for part, people in parts if part.start > moment and people - current]
@@ -191,6 +193,27 @@ def differences(schedule: Schedule) -> list[Difference]:
             if both is not None and ours != theirs and both.end - both.start >= _HANDED_OVER:
                 found.append(Difference(schedule, both, _named(schedule, theirs), _named(schedule, ours)))
     return found
+
+
+def compared(schedules: Iterable[Schedule]) -> tuple[list[Difference], list[tuple[Schedule, str]]]:
+    """All differences, and the schedules that cannot be computed, each with why. For the daily comparison."""
+    found: list[Difference] = []
+    unread: list[tuple[Schedule, str]] = []
+    for one in schedules:
+        try:
+            found += differences(one)
+        except UNREADABLE as error:
+            unread.append((one, told(one, error)))
+        if one.problem:
+            unread.append((one, one.problem))
+    return found, unread
+
+
+def told(schedule: Schedule, error: Exception) -> str:
+    """Why a schedule cannot be computed, in words."""
+    if isinstance(error, ScheduleError):
+        return error.message
+    return f"its document is not as {schedule.vendor} writes them ({type(error).__name__}: {error})"
 
 
 def _named(schedule: Schedule, people: Iterable[Responder]) -> tuple[Responder, ...]:
@@ -241,9 +264,9 @@ def _by_parent(copy: Documents, table: str) -> dict[tuple[str, str], list[dict[s
 
 
 def _opsgenie(copy: Documents, vendor: str) -> Iterable[Schedule]:
-    overrides = _by_parent(copy, f"{vendor}.schedule_overrides")
-    rotations = _by_parent(copy, f"{vendor}.schedule_rotations")
-    timelines = _by_parent(copy, f"{vendor}.schedule_timelines")
+    overrides = _by_parent(copy, f"{vendor}.overrides")
+    rotations = _by_parent(copy, f"{vendor}.rotations")
+    timelines = _by_parent(copy, f"{vendor}.timelines")
     names, forwardings = user_names(copy, vendor), dict[str, list[dict[str, Any]]]()
     for rule in copy.documents(f"{vendor}.forwarding_rules"):
         forwardings.setdefault(rule.source, []).append(rule.document)
@@ -268,7 +291,7 @@ def _opsgenie(copy: Documents, vendor: str) -> Iterable[Schedule]:
 
 
 def _pagerduty(copy: Documents) -> Iterable[Schedule]:
-    names, overrides = user_names(copy, "pagerduty"), _by_parent(copy, "pagerduty.schedule_overrides")
+    names, overrides = user_names(copy, "pagerduty"), _by_parent(copy, "pagerduty.overrides")
     for one in copy.documents("pagerduty.schedules"):
         document, given = one.document, overrides.get((one.source, one.key), [])
 
@@ -314,7 +337,7 @@ def _timeline(
     for document in documents:
         try:
             found = read(document)
-        except (ScheduleError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except UNREADABLE as error:
             problem = f"the vendor's own timeline cannot be read ({type(error).__name__}: {error})"
             continue
         if found is not None:
