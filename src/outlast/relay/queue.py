@@ -1,0 +1,231 @@
+"""What each upstream is still to be told: which deliveries are due, and what became of them.
+
+In order: of one alert's events only the oldest that is open is due, so an alert is never closed there before it was
+created. Different alerts do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+
+from outlast.relay.alert import Alert
+from outlast.relay.event import Action, Event, Naming, Vendor, new_id
+from outlast.relay.journal import ACCEPTED, DONE, REFUSED, WAITING, alert_of, judge, take
+from outlast.relay.tables import alerts, deliveries, events, overrides
+from outlast.relay.upstream import Answer, Verdict
+from outlast.state.paging import Pager
+
+WINDOW = 1000
+_OPEN = (WAITING, ACCEPTED)
+_ASK_FIRST_S, _ASK_MAX_S = 0.4, 5.0
+_LOST_AFTER_S = 60.0  # what was accepted, and is unknown for so long, is sent again
+_AGAIN_FIRST_S, _AGAIN_MAX_S = 1.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One delivery that is due."""
+
+    seq: int
+    upstream: str
+    state: str
+    attempts: int
+    reference: str | None
+    at: float
+    event: Event
+    alert: Alert
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How much an upstream has not been told yet."""
+
+    waiting: int
+    oldest_at: float | None
+
+
+def due(connection: Connection, upstream: str, now: float, busy: Collection[str], limit: int) -> list[Parcel]:
+    """The next deliveries, oldest first: one an alert, of alerts that are not under way (`busy`)."""
+    rows = connection.execute(
+        select(deliveries)
+        .where(deliveries.c.upstream == upstream, deliveries.c.state.in_(_OPEN))
+        .order_by(deliveries.c.seq)
+        .limit(WINDOW)
+    ).all()
+    seen = set(busy)
+    heads = []
+    for row in rows:
+        if row.alert_id in seen:
+            continue
+        seen.add(row.alert_id)
+        if row.due_at <= now:
+            heads.append(row)
+        if len(heads) == limit:
+            break
+    if not heads:
+        return []
+    told = {row.seq: row for row in connection.execute(select(events).where(events.c.seq.in_([h.seq for h in heads])))}
+    ids = [head.alert_id for head in heads]
+    about = {row.id: row for row in connection.execute(select(alerts).where(alerts.c.id.in_(ids)))}
+    return [
+        Parcel(
+            head.seq, upstream, head.state, head.attempts, head.reference, head.at,
+            _event(told[head.seq]), alert_of(about[head.alert_id]._mapping),
+        )
+        for head in heads
+    ]  # fmt: skip
+
+
+def _event(row: Row[Any]) -> Event:
+    body = json.loads(row.body)
+    return Event(
+        id=row.id,
+        at=row.at,
+        integration=row.integration,
+        vendor=Vendor(row.vendor),
+        action=Action(row.action),
+        naming=Naming.ID,
+        name=row.alert_id,
+        scope="",
+        fields=body["fields"],
+        raw=body["raw"],
+    )
+
+
+def begun(connection: Connection, parcels: Sequence[Parcel]) -> None:
+    """They are about to be sent. If nothing more is heard of one, its vendor may have it, and is asked first."""
+    for parcel in parcels:
+        _set(connection, parcel, attempts=parcel.attempts + 1)
+
+
+def _set(connection: Connection, parcel: Parcel, **values: object) -> None:
+    one = (deliveries.c.seq == parcel.seq) & (deliveries.c.upstream == parcel.upstream)
+    connection.execute(update(deliveries).where(one).values(**values))
+
+
+def settle(connection: Connection, pager: Pager, parcel: Parcel, answer: Answer, now: float) -> bool:
+    """Note what an upstream answered, and page where it has to be. Gives whether a page was begun."""
+    told = {"told": answer.told[:500]}
+    match answer.verdict:
+        case Verdict.DONE:
+            _set(connection, parcel, state=DONE, unjudged=False, reference=None, **told)
+            return False
+        case Verdict.ACCEPTED if parcel.state == ACCEPTED and now - parcel.at > _LOST_AFTER_S + _last(parcel):
+            _set(connection, parcel, state=WAITING, reference=None, due_at=now, told="accepted, and never done")
+            return _page(connection, pager, parcel, f"{parcel.upstream}: accepted, and never done", doubtful=True)
+        case Verdict.ACCEPTED:
+            pause = (
+                _ASK_FIRST_S if parcel.state == WAITING else min(_ASK_MAX_S, max(_ASK_FIRST_S, (now - parcel.at) / 2))
+            )
+            _set(connection, parcel, state=ACCEPTED, reference=answer.reference, due_at=now + pause, **told)
+            return False
+        case Verdict.REFUSED:
+            _set(connection, parcel, state=REFUSED, reference=None, **told)
+        case Verdict.LATER:
+            # While its outcome is being asked for, an upstream that does not answer is asked again, not told again.
+            lost = parcel.state == ACCEPTED and answer.uncertain
+            pause = answer.wait_s or min(_AGAIN_MAX_S, _AGAIN_FIRST_S * 2 ** min(parcel.attempts, 6))
+            state = ACCEPTED if parcel.state == ACCEPTED and (lost or not _failed(answer)) else WAITING
+            _set(
+                connection, parcel, state=state, due_at=now + pause,
+                reference=parcel.reference if state == ACCEPTED else None, **told,
+            )  # fmt: skip
+    return _page(connection, pager, parcel, f"{parcel.upstream}: {answer.told}", doubtful=answer.uncertain)
+
+
+def _failed(answer: Answer) -> bool:
+    """Whether an accepted event is known to have failed there, and not only the question about it."""
+    return answer.told.startswith("it accepted it, and then")
+
+
+def _last(parcel: Parcel) -> float:
+    # Each sending anew has its own minute to be confirmed in.
+    return _LOST_AFTER_S * max(0, parcel.attempts - 1)
+
+
+def _page(connection: Connection, pager: Pager, parcel: Parcel, reason: str, *, doubtful: bool) -> bool:
+    if parcel.event.action is not Action.CREATE:
+        return False
+    row = connection.execute(select(alerts).where(alerts.c.id == parcel.alert.id)).one()
+    alert = alert_of(row._mapping)
+    paged = judge(connection, pager, alert, parcel.seq, parcel.upstream, reason, doubtful=doubtful)
+    if paged:
+        _tell_upstream(connection, pager, alert, reason)
+    return paged
+
+
+def _tell_upstream(connection: Connection, pager: Pager, alert: Alert, reason: str) -> None:
+    """A note for the vendor's own alert, delivered after what it did not take: that people were paged from here."""
+    note = f"Outlast paged for this alert by itself ({reason})."
+    event = Event(
+        new_id(), time.time(), alert.integration, Vendor.OUTLAST, Action.NOTE, Naming.ID, alert.id, alert.scope,
+        {"note": note, "user": "Outlast"},
+    )  # fmt: skip
+    take(connection, [event], pager)
+
+
+def page_overdue(
+    connection: Connection, pager: Pager, before: dict[str, float], reasons: dict[str, str], *, limit: int = 200
+) -> int:
+    """Page for events that opened an alert, and that no upstream has confirmed in time. Gives how many were judged.
+
+    `before[upstream]`: events accepted earlier than this are overdue. An upstream that is not named there is not set up
+    any more, and everything that waits for it is overdue.
+    """
+    rows = connection.execute(
+        select(deliveries.c.seq, deliveries.c.upstream, deliveries.c.alert_id, deliveries.c.attempts)
+        .where(_overdue(before))
+        .order_by(deliveries.c.at)
+        .limit(limit)
+    ).all()
+    for row in rows:
+        reason = f"{row.upstream}: {reasons.get(row.upstream, 'it is not set up any more')}"
+        # Read one by one: an earlier one of these may have paged for the same alert.
+        alert = alert_of(connection.execute(select(alerts).where(alerts.c.id == row.alert_id)).one()._mapping)
+        if judge(connection, pager, alert, row.seq, row.upstream, reason, doubtful=row.attempts > 0):
+            _tell_upstream(connection, pager, alert, reason)
+    return len(rows)
+
+
+def any_overdue(connection: Connection, before: dict[str, float], now: float) -> bool:
+    """Whether there is anything for `page_overdue` or `end_snoozes` to do."""
+    overdue = connection.execute(select(deliveries.c.seq).where(_overdue(before)).limit(1)).first()
+    snoozed = select(alerts.c.id).where(alerts.c.status == "open", alerts.c.snoozed_until <= now).limit(1)
+    return overdue is not None or connection.execute(snoozed).first() is not None
+
+
+def _overdue(before: dict[str, float]) -> ColumnElement[bool]:
+    late = [and_(deliveries.c.upstream == name, deliveries.c.at <= at) for name, at in before.items()]
+    return and_(deliveries.c.unjudged, or_(deliveries.c.upstream.not_in(before), *late))
+
+
+def end_snoozes(connection: Connection, pager: Pager, now: float) -> int:
+    """Alerts whose snooze is over are everybody's again."""
+    rows = connection.execute(
+        select(alerts.c.id).where(alerts.c.status == "open", alerts.c.snoozed_until <= now).limit(200)
+    ).all()
+    for row in rows:
+        connection.execute(update(alerts).where(alerts.c.id == row.id).values(snoozed_until=None))
+        pager.reopen(connection, row.id)
+    return len(rows)
+
+
+def backlog(connection: Connection, upstream: str) -> Backlog:
+    """How much waits for an upstream."""
+    row = connection.execute(
+        select(func.count(), func.min(deliveries.c.at)).where(
+            deliveries.c.upstream == upstream, deliveries.c.state.in_(_OPEN)
+        )
+    ).one()
+    return Backlog(row[0], row[1])
+
+
+def overridden(connection: Connection) -> dict[str, str]:
+    """By upstream, what a person decided about it."""
+    return {row.upstream: row.mode for row in connection.execute(select(overrides))}
