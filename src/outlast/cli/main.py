@@ -92,6 +92,15 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         Entry("subscribers", "subscribers", "List, add, import and remove those who get the updates."),
     ),
     "Stand in": (
+        Entry(
+            "serve",
+            "serve",
+            "Take alerts, pass them on, page where the vendor does not, and serve the desk, until told to stop.",
+        ),
+        Entry(
+            "integration", "integration", "Say who may send alerts: each with a key of its own, which is printed once."
+        ),
+        Entry("user", "user", "Say who may log in at the pages, and which programs may use the API."),
         Entry("oncall", "oncall", "Say who is on call and who is next, from the local copy of the tools' documents."),
     ),
     "Retain": (

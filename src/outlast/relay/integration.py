@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select, update
 
 from outlast.core.errors import NotFoundError, Refused, UsageError
-from outlast.relay.tables import integrations
+from outlast.relay.tables import identity, integrations
 from outlast.state.database import Database
 
 KINDS = ("opsgenie", "pagerduty", "alertmanager")
@@ -103,6 +103,15 @@ def listed(connection: Connection) -> list[Integration]:
         )
         for row in rows
     ]
+
+
+def instance_of(connection: Connection) -> str:
+    """This installation's id; drawn on first use, and shared by all instances on one database."""
+    known = connection.scalar(select(identity.c.id))
+    if known is None:
+        known = secrets.token_hex(8)
+        connection.execute(insert(identity).values(id=known))
+    return str(known)
 
 
 class Keys:

@@ -12,9 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, update
 
 from outlast.relay.alert import Alert
+from outlast.relay.breaker import Override
 from outlast.relay.event import Action, Event, Naming, Vendor, new_id
 from outlast.relay.journal import ACCEPTED, DONE, REFUSED, WAITING, alert_of, judge, take
 from outlast.relay.tables import alerts, deliveries, events, overrides
@@ -224,6 +225,13 @@ def backlog(connection: Connection, upstream: str) -> Backlog:
         )
     ).one()
     return Backlog(row[0], row[1])
+
+
+def override(connection: Connection, upstream: str, mode: Override | None, by: str, at: float) -> None:
+    """Set or lift a person's decision about an upstream."""
+    connection.execute(delete(overrides).where(overrides.c.upstream == upstream))
+    if mode is not None:
+        connection.execute(insert(overrides).values(upstream=upstream, mode=mode.value, by=by, at=at))
 
 
 def overridden(connection: Connection) -> dict[str, str]:

@@ -124,4 +124,7 @@ overrides = Table(
 )
 """Where a person decided whether an upstream is to be believed, instead of the breaker."""
 
+identity = Table("relay_identity", metadata, Column("id", Text, primary_key=True))
+"""This installation's id, by which it knows its own events when they come back."""
+
 SCHEMA = Schema("relay", metadata)
