@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,10 +35,9 @@ def serve(
     address = bind or invocation.config.document.serve.bind
     with opened_services(invocation) as services, _listening(address) as listener:
         host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        invocation.output.note(f"Outlast serves http://{shown}:{port}")
-        _run(services, listener)
-    return invocation.output.finish({"served": f"http://{shown}:{port}"}, "")
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _run(services, listener, lambda: invocation.output.note(f"Outlast serves {url}"))
+    return invocation.output.finish({"served": url}, "")
 
 
 def _listening(address: str) -> socket.socket:
@@ -57,8 +57,9 @@ def _listening(address: str) -> socket.socket:
     return listener
 
 
-def _run(services: Services, listener: socket.socket) -> None:
+def _run(services: Services, listener: socket.socket, ready: Callable[[], None]) -> None:
     import logging
+    from contextlib import suppress
 
     import uvicorn
 
@@ -67,7 +68,7 @@ def _run(services: Services, listener: socket.socket) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(services),
+            create_app(services, ready),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -77,4 +78,5 @@ def _run(services: Services, listener: socket.socket) -> None:
             backlog=1024,
         )
     )
-    server.run(sockets=[listener])
+    with suppress(KeyboardInterrupt):  # how it ends: by SIGTERM or Ctrl-C, with everything closed
+        server.run(sockets=[listener])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -27,8 +27,8 @@ log = logging.getLogger("outlast.web")
 _STATUS: dict[type[OutlastError], int] = {UsageError: 422, NotFoundError: 404, Refused: 409, TransientError: 503}
 
 
-def create_app(services: Services) -> FastAPI:
-    """The application over opened services. Whoever opened them closes them."""
+def create_app(services: Services, ready: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application over opened services. Whoever opened them closes them. `ready` is called when it serves."""
     app = FastAPI(
         title="Outlast",
         version=__version__,
@@ -38,6 +38,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
+    app.state.ready = ready
     for module in (opsgenie, pagerduty, alertmanager, health, login, alerts, upstreams):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
@@ -71,6 +72,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             loop.call_soon_threadsafe(wake)
 
     found.commits.listen(committed)
+    app.state.ready()
     try:
         yield
     finally:
