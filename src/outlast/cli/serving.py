@@ -80,7 +80,8 @@ def opened_services(invocation: Invocation) -> Iterator[Services]:
 
 
 def _sender(invocation: Invocation) -> Send:
-    from outlast.capture.notify import Message, Notifier, urls
+    from outlast.capture.notify import Notifier, urls
+    from outlast.messages import Message
 
     settings = invocation.config.document.tripwire
     notifier = Notifier(urls(os.environ, settings.notify_command))
