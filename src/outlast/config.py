@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from outlast.core.errors import NotFoundError, OutlastError, UsageError
 from outlast.settings import (
@@ -36,6 +36,7 @@ from outlast.settings import (
     refuse_password,
 )
 from outlast.settings import without_password as without_password
+from outlast.tool_settings import ToolSettings, kind_of_source
 
 FILE_NAME = "outlast.toml"
 CONFIG_VARIABLE = "OUTLAST_CONFIG"
@@ -113,6 +114,11 @@ class SourceSettings(Section):
     _no_password = field_validator("url", "restore_url", "follow_url", "setup_url", "script_url")(refuse_password)
 
 
+AnySource = Annotated[
+    Annotated[SourceSettings, Tag("database")] | Annotated[ToolSettings, Tag("tool")], Discriminator(kind_of_source)
+]
+
+
 class FollowSettings(Section):
     identities: dict[str, Literal["full", "key", "partial"]] = Field(
         default_factory=dict,
@@ -188,7 +194,7 @@ class HookSettings(Section):
 class Document(Section):
     vault: VaultSettings
     keys: KeySettings = KeySettings()
-    sources: dict[str, SourceSettings] = Field(min_length=1)
+    sources: dict[str, AnySource] = Field(min_length=1)
     retention: RetentionSettings = RetentionSettings()
     status: StatusSettings = StatusSettings()
     hooks: HookSettings = HookSettings()
@@ -229,7 +235,29 @@ class Config:
         return (self.path.parent / Path(path).expanduser()).resolve()
 
     def source(self, name: str) -> SourceSettings:
-        """The source's settings. Raises NotFoundError with the names there are."""
+        """A database's settings. Raises NotFoundError with the names there are, UsageError for a tool."""
+        found = self.any_source(name)
+        if isinstance(found, SourceSettings):
+            return found
+        raise UsageError(
+            f"source {name!r} is a tool ({found.kind}), and this needs a database",
+            hint="For a tool there are: check, status, backup, follow, tenants, history, show, diff, verify, search, "
+            "export.",
+            code="not-a-database",
+        )
+
+    def tool(self, name: str) -> ToolSettings | None:
+        """A tool's settings; None where the source is a database."""
+        found = self.any_source(name)
+        return found if isinstance(found, ToolSettings) else None
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The sources that are tools, by name."""
+        return tuple(sorted(name for name, one in self.document.sources.items() if isinstance(one, ToolSettings)))
+
+    def any_source(self, name: str) -> SourceSettings | ToolSettings:
+        """The source's settings, whatever it is. Raises NotFoundError with the names there are."""
         try:
             return self.document.sources[name]
         except KeyError:
@@ -279,12 +307,13 @@ def load(path: Path) -> Config:
 
 def _explained(path: Path, error: ValidationError) -> OutlastError:
     problem, *more = error.errors(include_url=False, include_input=False)
-    place = [str(part) for part in problem["loc"]]
+    place = [str(part) for part in problem["loc"] if part not in ("database", "tool")]
     rest = f" (and {len(more)} more)" if more else ""
     section, name = ".".join(place[:-1]), place[-1] if place else ""
     inside = f"[{section}]" if section else "the file"
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name, names := sorted(_names(tuple(place[:-1]))), 1)
+        tool = "tool" in problem["loc"]
+        close = difflib.get_close_matches(name, names := sorted(_names(tuple(place[:-1]), tool=tool)), 1)
         hint = f"Did you mean {close[0]!r}?" if close else f"{inside} may have: {', '.join(names)}."
         return UsageError(f"{path}: {inside} has no setting {name!r}{rest}", hint=hint)
     if problem["type"] == "missing":
@@ -295,7 +324,7 @@ def _explained(path: Path, error: ValidationError) -> OutlastError:
     return UsageError(f"{path}: {name!r} in {inside}: {told}{rest}", hint="Settings are listed in docs/REFERENCE.md.")
 
 
-def _names(place: tuple[str, ...]) -> Iterator[str]:
+def _names(place: tuple[str, ...], *, tool: bool) -> Iterator[str]:
     if not place:
         yield from Document.model_fields
         return
@@ -308,6 +337,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "vault": VaultSettings,
     "keys": KeySettings,
     "sources.NAME": SourceSettings,
+    "sources.NAME (a tool)": ToolSettings,
     "retention": RetentionSettings,
     "status": StatusSettings,
     "hooks": HookSettings,

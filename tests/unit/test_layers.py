@@ -13,7 +13,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "outlast"
 ALLOWED: dict[str, frozenset[str]] = {
     "core": frozenset(),
     "settings": frozenset({"core"}),
-    "config": frozenset({"core", "settings"}),
+    "tool_settings": frozenset({"core", "settings"}),
+    "config": frozenset({"core", "settings", "tool_settings"}),
     "state": frozenset({"core"}),
     "messages": frozenset({"core"}),
     "vault": frozenset({"core"}),  # the vault never knows a source …
@@ -33,6 +34,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "core",
             "config",
             "settings",
+            "tool_settings",
             "state",
             "vault",
             "sources",

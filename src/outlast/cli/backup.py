@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import anchor
+from outlast.cli import anchor, tooling
 from outlast.cli.check import notice_fields, notice_text
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.render import count, size
@@ -31,8 +31,9 @@ def backup(
     """Take every tenant's rows into the vault.
 
     One consistent snapshot of the whole source, read-only, with no lock that stops a writer. What did not change since
-    the last backup is neither read nor stored again. Interrupted at any point it leaves the vault as it was, and the
-    next run finishes the work.
+    the last backup is neither read nor stored again. A tool is asked for its changes, within its rate limits, and its
+    documents go into the local copy that `outlast search` reads. Interrupted at any point it leaves the vault as it
+    was, and the next run finishes the work.
 
     Exit codes: 0 the run stands in the vault; 1 it failed, earlier runs are whole; 3 refused: a table is not
     classified, or another backup is running.
@@ -45,19 +46,24 @@ def backup(
     # Opened first, though a backup reads nothing of it: another vault at that place, or one of a newer format, is told
     # before anything is written into it.
     store = invocation.sealed_vault.store
+    tool = invocation.config.tool(source)
     place = Place(
         source,
-        invocation.origin(source),
+        tooling.tool_source(invocation, source, full=full) if tool else invocation.origin(source),
         store,
         invocation.writer_keys,
         invocation.state,
         invocation.pin.signers,
     )
     options = BackupOptions(
-        jobs=jobs or invocation.config.source(source).jobs, full=full, tenants=tuple(tenant) if tenant else None
+        jobs=jobs or (1 if tool else invocation.config.source(source).jobs),
+        full=full,
+        tenants=tuple(tenant) if tenant else None,
     )
     with Watching(invocation.output) as watcher:
         result = run_backup(place, options, watcher)
+        if tool:
+            tooling.refresh_after(invocation, source, watcher)
     anchor.keep(invocation, source, Anchor(result.run))
     for notice in result.notices:
         if notice.level == "warning":

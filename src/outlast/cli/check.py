@@ -35,18 +35,23 @@ def check(
 
     Reads the catalog, the role's privileges and the server's settings, and opens the vault. Counts the rows that point
     across tenants (30 seconds a table, 1 minute in all; what there was no time for is named). Changes nothing. An error
-    is what would stop a backup, a warning says which promise is weaker and why.
+    is what would stop a backup, a warning says which promise is weaker and why. Of a tool it asks each resource once,
+    and lists what the vendor's API does not give.
 
-    Exit codes: 0 backups can run; 1 the database or vault could not be reached; 4 something stops a backup.
+    Exit codes: 0 backups can run; 1 the source or vault could not be reached; 4 something stops a backup.
     """
     from outlast.sources.postgres.check import check as check_server
 
     invocation = Invocation.of(context)
+    if invocation.config.tool(source) is not None:
+        from outlast.cli import tooling
+
+        return tooling.check(invocation, source, tables=tables)
     with invocation.session("check", source) as session:
         catalog = invocation.catalog(session, source)
         notices = (
             *check_server(session, catalog, following=invocation.following(source)),
-            *_of_vault(invocation),
+            *of_vault(invocation),
             *_of_tripwire(invocation, source, catalog),
         )
     errors = [notice for notice in notices if notice.level == "error"]
@@ -86,7 +91,7 @@ def check(
     return invocation.output.finish(fields, text, problem=problem)
 
 
-def _of_vault(invocation: Invocation) -> Sequence[Notice]:
+def of_vault(invocation: Invocation) -> Sequence[Notice]:
     """Whether the vault can be reached, written as this host, and read back as its operator."""
     from outlast.sources.postgres.schema import Notice
 

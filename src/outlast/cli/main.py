@@ -67,6 +67,7 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         Entry("tenants", "tenants", "List the tenants that the vault holds."),
         Entry("history", "history", "List the moments to which a tenant can be restored."),
         Entry("show", "show", "Print a tenant's rows of a table out of the vault."),
+        Entry("search", "search", "Find words in tickets, pages, alerts and incidents, with no tool at hand."),
         Entry("diff", "diff", "Compare a tenant at two moments, or with the live database."),
     ),
     "Restore": (

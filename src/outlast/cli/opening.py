@@ -191,7 +191,11 @@ class Invocation:
         )
 
     def origin(self, source: str = DEFAULT_SOURCE) -> Source:
-        """The source as a backup reads it."""
+        """The source as a backup reads it, a database or a tool."""
+        if self.config.tool(source) is not None:
+            from outlast.cli.tooling import tool_source
+
+            return tool_source(self, source)
         from outlast.sources.postgres.source import PostgresSource
 
         return PostgresSource(self.target(source), self.ownership(source))

@@ -31,7 +31,7 @@ class Moment:
 
     A snapshot and an LSN are not the same point (docs/ARCHITECTURE.md, "Snapshot and LSN"): `snapshot` is the exact set
     of transactions seen, `low` and `high` bracket it in the log, and the moment serves requests from `high` on. `time`
-    is the server's clock when the snapshot was taken, UTC.
+    is the server's clock when the snapshot was taken, UTC. A tool has no log: its positions are 0, its snapshot empty.
     """
 
     time: datetime
@@ -40,7 +40,8 @@ class Moment:
     snapshot: str  # pg_snapshot: xmin:xmax:in-progress
 
     def __str__(self) -> str:
-        return f"{self.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC (LSN {self.high})"
+        time = f"{self.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+        return f"{time} (LSN {self.high})" if self.high.value else time
 
     def to_json(self) -> dict[str, str]:
         return {

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -22,6 +20,7 @@ from psycopg import conninfo
 
 from outlast.core.errors import OutlastError, Refused, SourceError, TransientError, UsageError
 from outlast.sources.postgres.pooling import refuse_transaction_pooling
+from outlast.sources.secret import secret_of
 
 # psycopg notes errors that it ignores; without a handler they would reach the terminal beside our own word.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -91,7 +90,7 @@ class Target:
         given = self.parameters.get("password")
         if given is not None or self.password_command is None:
             return given
-        return _run_password_command(self.password_command)
+        return secret_of(self.password_command, "password", timeout_s=PASSWORD_COMMAND_TIMEOUT_S)
 
     def __str__(self) -> str:
         parameters = self.parameters
@@ -103,25 +102,6 @@ class Target:
 
 
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword", "oauth_client_secret"})
-
-
-def _run_password_command(command: str) -> str:
-    try:
-        done = subprocess.run(  # the user's own command, split without a shell
-            shlex.split(command), capture_output=True, check=False, timeout=PASSWORD_COMMAND_TIMEOUT_S, text=True
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise SourceError(
-            f"the password command could not be run ({type(error).__name__})",
-            hint="Try it by hand; it must print the password as its first line and exit with 0.",
-        ) from error
-    password = done.stdout.partition("\n")[0].rstrip("\r")
-    if done.returncode != 0 or not password:
-        what = f"failed with exit code {done.returncode}" if done.returncode else "printed nothing"
-        raise SourceError(
-            f"the password command {what}", hint="It must print the password as its first line and exit with 0."
-        )
-    return password
 
 
 Session = psycopg.Connection[tuple[Any, ...]]

@@ -1,0 +1,1 @@
+"""Stateful fakes of vendors' APIs, written from their specifications: real HTTP servers with real habits."""
