@@ -22,9 +22,10 @@ from outlast.core.tenant import Tenant, TenantKey
 from outlast.rehearsal import state
 from outlast.rehearsal.finding import number_text
 from outlast.rehearsal.imaging import changes_by_tenant, fill
-from outlast.rehearsal.observed import RowCounters
+from outlast.rehearsal.observed import Doubt, RowCounters
 from outlast.rehearsal.performing import Settings, perform
 from outlast.rehearsal.proving import Clock, Outcome, Proof, counter_differences, net_counters
+from outlast.rehearsal.reach import outside_calls
 from outlast.rehearsal.receipt import KeyedTable, Receipt, schema_digest
 from outlast.rehearsal.script import Script
 from outlast.rehearsal.taking import Difference, NotAsRehearsedError, Taken, check_emptied, take
@@ -34,6 +35,7 @@ from outlast.restore.undo import Place, UndoKeeper
 from outlast.sources.postgres.keyed import count_rows, lock_tables, number
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.write_counters import Counters, read_counters
 
 _HINT = "Rehearse it again: production, or the script's way through it, is not what the copy was."
@@ -250,6 +252,27 @@ class _Work:
                 "cannot run it: the schema is not the one that it was rehearsed on",
                 hint="Back up, so that the vault has the schema of now, and rehearse again.",
                 code="stale",
+            )
+        self._check_reach()
+
+    def _check_reach(self) -> None:
+        """Refuse a script that can come to a call outside the transaction: nothing could take that back."""
+        receipt = self.part.receipt
+        if Doubt.ATTEMPT.value in receipt.accepted:
+            return
+        touched = {one.table for one in receipt.tables} | set(receipt.counters)
+        functions: dict[str, str] = {}
+        fired = []
+        for name, body, tables in self.connection.execute(statement("run_functions")):
+            functions[name] = body
+            if touched & set(tables or ()):
+                fired.append(name)
+        text = " ".join(one.text for one in self.part.script.statements)
+        if found := outside_calls(text, fired, functions):
+            raise Refused(
+                f"cannot run it guarded: it can come to a call outside the transaction ({found[0]})",
+                hint=f"Take that out; or, where it is known to do no harm, let the intent say: accept {Doubt.ATTEMPT}",
+                code="outside-call",
             )
 
     def _clock(self) -> Clock:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outlast.core.errors import Refused, UsageError
+from outlast.rehearsal.reach import OUTSIDE
 from outlast.rehearsal.variables import substitute
 
 TENANTS_VARIABLE = "tenants"
@@ -191,7 +192,7 @@ def _options(node: Any) -> bool:
 
 
 _SETTINGS = ("session_replication_role", "track_counts", "default_transaction_isolation", "transaction_isolation")
-_OUTSIDE = re.compile(r"\b(dblink\w*|pg_background_launch|http_(?:get|post)|lo_import|lo_export|pg_read_file)\b", re.I)
+
 _SETTING = re.compile(rf"\b({'|'.join(_SETTINGS)})\b", re.I)
 
 
@@ -202,7 +203,7 @@ def _refused(statement: Statement, node: Any) -> Iterator[str]:
     code = _code(statement.text)
     if match := _SETTING.search(code):
         yield f"{match[1].lower()} is set: triggers, counters or isolation would not be what was rehearsed"
-    if match := _OUTSIDE.search(code):
+    if match := OUTSIDE.search(code):
         yield f"{match[1].lower()} acts outside the transaction, where nothing can take it back"
     if isinstance(node, ast.DoStmt) and _ends_transaction(node):
         yield "COMMIT or ROLLBACK inside DO: each part would be a transaction of its own"
