@@ -209,6 +209,11 @@ class Document(Section):
     page: PageSettings = PageSettings()
     mail: MailSettings = MailSettings()
 
+    @property
+    def has_incidents(self) -> bool:
+        """Whether alarms and restores are to be told to incidents: [incident] stands in the file, be it empty."""
+        return "incident" in self.model_fields_set
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

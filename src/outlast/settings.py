@@ -282,8 +282,9 @@ class UpstreamSettings(Section):
 class IncidentSettings(Section):
     automatic: bool = Field(
         default=False,
-        description="Whether what Outlast sees and does is published by itself: an alarm opens a public incident, a "
-        "restore updates it, the last proof resolves it. Otherwise drafts are written for a person.",
+        description="Where [incident] stands in the file, be it empty, alarms and restores are told to incidents. With "
+        "this customers hear of it by itself: an alarm opens a public incident, a restore updates it, the last proof "
+        "resolves it. Otherwise drafts are written for a person.",
     )
     title: str = Field(
         default="Some customers' data is missing", description="The title of an incident that an alarm opens."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -46,6 +46,9 @@ class Sentry:
     why_not: str = "no role is named under halt_roles in outlast.toml"
     open_book: Callable[[], IncidentBook] | None = None
     say: Callable[[str], None] = lambda _: None
+    report: Callable[[Incident, str], None] | None = (
+        None  # whoever leads incidents: told what happened, and each growth
+    )
     told: int = 0  # incidents of which somebody was told
     failures: list[str] = field(default_factory=list)
     halted: Halted | None = None
@@ -56,6 +59,7 @@ class Sentry:
     _reset_seen: str | None = None
     _patrol_until: float = 0.0
     _dirty: bool = False
+    _reported: tuple[datetime, int, int] | None = None
     _closing: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
@@ -154,6 +158,7 @@ class Sentry:
         self._write(incident, message)
         if alarm.notify or alarm.halt:
             self._tell(message)
+        self._report(incident, message.title)
 
     def _halt(self, alarm: Alarm) -> Halting:
         halter = self.halter
@@ -220,6 +225,19 @@ class Sentry:
         incident = self.tripwire.incident
         if incident is not None:
             self._write(incident, None)
+            if self._reported is not None:
+                self._report(incident, "the loss goes on")
+
+    def _report(self, incident: Incident, what: str) -> None:
+        """On this thread: what leads incidents is on this host, and a halt came before it."""
+        report = self.report
+        with self._lock:
+            size = (incident.since, incident.tenants, incident.rows)
+            told = replace(incident, lost=dict(incident.lost), labels=dict(incident.labels))
+        if report is None or size == self._reported:
+            return
+        self._tried("tell the incident", lambda: report(told, what))
+        self._reported = size
 
     def _write(self, incident: Incident, message: Message | None) -> None:
         book = self._book

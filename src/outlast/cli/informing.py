@@ -11,19 +11,22 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outlast.cli.opening import Invocation
 from outlast.core.errors import NotFoundError, OutlastError, UsageError
+from outlast.core.tenant import RESERVED
 
 if TYPE_CHECKING:
+    from outlast.capture.incident import Incident as Alarmed
+    from outlast.core.plan import TenantPlan
     from outlast.core.tenant import Tenant
     from outlast.incident.channels.outcome import Send
     from outlast.incident.conduct import Conduct
     from outlast.incident.delivery import Delivery
-    from outlast.incident.driving import Driver
+    from outlast.incident.driving import Driver, Restored
     from outlast.incident.incident import Incident
     from outlast.incident.journal import Journal
     from outlast.incident.letters import Desk
@@ -253,6 +256,78 @@ def _column(invocation: Invocation, source: str, tenant: str, table: str, column
             if len(addresses) == _CONTACTS_MAX:
                 return list(addresses)
     return list(addresses)
+
+
+def report_restored(invocation: Invocation, outcomes: Sequence[tuple[str, TenantPlan]]) -> None:
+    """Tell the open incident of tenants whose restore is over, each with the plan that it was part of."""
+    from outlast.incident.journal import Journal
+
+    by_plan: dict[str, list[TenantPlan]] = {}
+    for plan, outcome in outcomes:
+        by_plan.setdefault(plan, []).append(outcome)
+    with open_database(invocation) as database:
+        driver = driver_of(invocation, Journal(database))
+        for plan, found in by_plan.items():
+            driver.restored(plan, _restored(invocation, plan, found), datetime.now(UTC))
+
+
+def _restored(invocation: Invocation, plan: str, found: Sequence[TenantPlan]) -> list[Restored]:
+    from outlast.core.plan import Plan, TenantState
+    from outlast.incident.driving import Restored
+    from outlast.state.local import LocalState
+    from outlast.state.plans import get_plan
+
+    with LocalState(invocation.config.key_dir) as state:  # its own: this may run on a thread beside the restore
+        kept = get_plan(state, plan)
+    made = None if kept is None else Plan.from_bytes(kept)
+    # What is proven to be as a manifest was, or has all of a damage taken back, lacks nothing. Of others it is not
+    # known, here, what their users had done since the moment.
+    whole = made is not None and made.recipe.damage_since is not None
+    return [
+        Restored(
+            one.tenant,
+            one.state in (TenantState.DONE, TenantState.RIGHT),
+            rows=one.effect.rows,
+            missing=0 if one.exact or whole else None,
+            moment=None if made is None or whole else made.moment,
+        )
+        for one in found
+    ]
+
+
+def report_planned(invocation: Invocation, plan: str, tenants: Sequence[Tenant]) -> None:
+    """Tell the open incident that a restore of these tenants begins."""
+    from outlast.incident.journal import Journal
+
+    if not invocation.config.document.has_incidents:
+        return
+    try:
+        with open_database(invocation) as database:
+            driver_of(invocation, Journal(database)).planned(plan, tenants, datetime.now(UTC))
+    except OutlastError as error:
+        invocation.output.warn(f"the incident could not be told ({error.message}); the restore goes on")
+
+
+def alarms_to(invocation: Invocation, source: str, say: Callable[[str], None]) -> Callable[[Alarmed, str], None] | None:
+    """What the tripwire tells of its alarm, made into an incident; None where outlast.toml has no [incident]."""
+    if not invocation.config.document.has_incidents:
+        return None
+
+    def tell(alarmed: Alarmed, what: str) -> None:
+        from outlast.incident.driving import Alarm
+        from outlast.incident.journal import Journal
+
+        lost = [(tenant, rows) for tenant, rows in alarmed.largest() if tenant.key not in RESERVED]
+        if not lost and not alarmed.tables:
+            return  # it was ended before its COMMIT: nobody lost anything, and nobody has to hear of it
+        alarm = Alarm(f"alarm {source} {alarmed.since.isoformat()}", alarmed.since, lost, what)
+        try:
+            with open_database(invocation) as database:
+                driver_of(invocation, Journal(database)).alarm(alarm, datetime.now(UTC))
+        except OutlastError as error:
+            say(f"Warning: the incident could not be told: {error.message}")
+
+    return tell
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from outlast.cli.telling import Events, Hook
+from outlast.cli.telling import Events, Herald
 from outlast.cli.working import Runner, sealed, unsealed
 from outlast.core.effect import Effect
 from outlast.core.errors import BugError, ExitCode, OutlastError, Refused, TransientError
@@ -55,11 +55,10 @@ def restore_as_job(
 
     place = place_of(invocation)
     output = invocation.output
-    hook = invocation.config.document.hooks.tenant_restored
     with (
         Queue(place) as queue,
-        Hook(hook, output) as hooked,
-        Runner(invocation, queue.sealed, hooked.tell, parallel=way.parallel) as runner,
+        Herald(invocation) as herald,
+        Runner(invocation, queue.sealed, herald.tell, parallel=way.parallel) as runner,
     ):
         job = _submitted(invocation, queue, runner, plan, entries, way, shown=shown)
         with Engine(place, runner.work), output.progress("Restoring", job.tenants) as bar:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.damaged import check_options, damage_of, damaged_entries
+from outlast.cli.informing import report_planned
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.recipes import Extent, recipe_of
 from outlast.cli.render import count, effect_table, table_of
 from outlast.cli.restoring import opened_restorer, subjects_of, undo_signer
-from outlast.cli.telling import Events, Hook
+from outlast.cli.telling import Events, Herald
 from outlast.core.effect import Effect, Operation
 from outlast.core.errors import ExitCode, OutlastError, Refused, UsageError
 from outlast.core.plan import Mode, Plan, TenantState, new_plan_id
@@ -188,6 +189,8 @@ def carry_out(
         if not plan.recipe.without_undo:
             undo_signer(invocation)  # refuse before anything is written
         put_plan(invocation.state, plan.id, plan.to_bytes())  # what is cut short can be undone, too
+    if executed:
+        report_planned(invocation, plan.id, [entry.tenant for entry in entries])
     if way.detached:
         from outlast.cli.queueing import leave_to_workers
 
@@ -227,18 +230,17 @@ def _restore_here(
     """In this process alone."""
     from outlast.jobs.job import Outcome
 
-    hook = invocation.config.document.hooks.tenant_restored if executed else None
     doing = "Restoring" if executed else "Planning"
     with (
         invocation.output.progress(doing, len(entries)) as progress,
-        Hook(hook, invocation.output) as hooked,
+        Herald(invocation) as herald,
     ):
 
         def tell(tenant: TenantPlan) -> None:
             progress.advance()
             if executed:
                 events.tell(plan.id, tenant)
-                hooked.tell(plan.id, tenant)
+                herald.tell(plan.id, tenant)
 
         with opened_restorer(invocation, plan, tell, lanes=way.parallel, say=invocation.output.note) as job:
             subjects = subjects_of(invocation, plan, entries)

@@ -1,4 +1,4 @@
-"""Telling the world of each tenant as soon as it is finished: JSON lines for scripts, a command for everything else.
+"""Telling the world of each tenant as soon as it is finished: JSON lines for scripts, a command, the open incident.
 
 Nothing here can fail a restore: rows are committed and proven by then.
 """
@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Self, TextIO
 
-from outlast.core.errors import UsageError
+from outlast.core.errors import OutlastError, UsageError
 
 if TYPE_CHECKING:
+    from outlast.cli.opening import Invocation
     from outlast.cli.output import Output
     from outlast.core.plan import TenantPlan
 
@@ -75,14 +76,18 @@ def _appending(place: str) -> Iterator[TextIO]:
         yield stream
 
 
-class Hook:
-    """`[hooks] tenant_restored`: run beside the restore, one after the other. Leaving waits for those still due."""
+class Herald:
+    """`[hooks] tenant_restored`, and the incident that the tenants belong to where outlast.toml has [incident]: told
+    beside the restore, in the order in which tenants are finished. Leaving waits for what is still due."""
 
-    def __init__(self, command: str | None, output: Output) -> None:
-        self._command = command
-        self._output = output
-        self._due: SimpleQueue[str | None] = SimpleQueue()
+    def __init__(self, invocation: Invocation) -> None:
+        document = invocation.config.document
+        self._invocation = invocation
+        self._command = document.hooks.tenant_restored
+        self._incidents = document.has_incidents
+        self._due: SimpleQueue[tuple[str, TenantPlan] | None] = SimpleQueue()
         self._failed = 0
+        self._untold: str | None = None
         self._thread: Thread | None = None
 
     def __enter__(self) -> Self:
@@ -93,20 +98,41 @@ class Hook:
             return
         self._due.put(None)
         self._thread.join()
+        output = self._invocation.output
         if self._failed:
-            self._output.warn(f"the tenant_restored hook failed {self._failed} times; the restore itself is done")
+            output.warn(f"the tenant_restored hook failed {self._failed} times; the restore itself is done")
+        if self._untold:
+            output.warn(f"the incident could not be told ({self._untold}); the restore itself is done")
 
     def tell(self, plan: str, outcome: TenantPlan) -> None:
-        if self._command is None:
+        if self._command is None and not self._incidents:
             return
         if self._thread is None:
-            self._thread = Thread(target=self._run_all, name="hook", daemon=True)
+            self._thread = Thread(target=self._run_all, name="herald", daemon=True)
             self._thread.start()
-        self._due.put(event_of(plan, outcome))
+        self._due.put((plan, outcome))
 
     def _run_all(self) -> None:
-        while (event := self._due.get()) is not None:
-            self._failed += not self._run(event)
+        last = False
+        while not last:
+            told = [self._due.get()]
+            with suppress(Empty):
+                while True:
+                    told.append(self._due.get_nowait())
+            last = told[-1] is None
+            outcomes = [one for one in told if one is not None]
+            if self._incidents and outcomes:
+                self._tell_incident(outcomes)
+            if self._command is not None:
+                self._failed += sum(not self._run(event_of(*one)) for one in outcomes)
+
+    def _tell_incident(self, outcomes: Sequence[tuple[str, TenantPlan]]) -> None:
+        from outlast.cli.informing import report_restored
+
+        try:
+            report_restored(self._invocation, outcomes)
+        except OutlastError as error:
+            self._untold = error.message
 
     def _run(self, event: str) -> bool:
         assert self._command is not None

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from outlast.cli.informing import alarms_to
 from outlast.cli.opening import Invocation
 from outlast.core.errors import OutlastError, UsageError
 from outlast.core.table import OwnershipKind, TableName
@@ -149,6 +150,7 @@ def arm(
         why_not,
         lambda: IncidentBook(LocalState(invocation.config.key_dir), source),
         say,
+        alarms_to(invocation, source, say),
     )
     return sentry, tuple(notices)
 

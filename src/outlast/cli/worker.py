@@ -33,7 +33,7 @@ def worker(
     restore needs: outlast.toml, the operator's key, and the database's password. It can be killed at any time.
     """
     from outlast.cli.queueing import place_of
-    from outlast.cli.telling import Hook
+    from outlast.cli.telling import Herald
     from outlast.cli.working import Runner
     from outlast.jobs.engine import Engine
     from outlast.jobs.queue import Queue
@@ -42,11 +42,10 @@ def worker(
     output = invocation.output
     assert invocation.identity is not None  # without the key that opens the vault there is nothing to begin with
     place = place_of(invocation)
-    hook = invocation.config.document.hooks.tenant_restored
     with (
         Queue(place) as queue,
-        Hook(hook, output) as hooked,
-        Runner(invocation, queue.sealed, hooked.tell, parallel=parallel) as runner,
+        Herald(invocation) as herald,
+        Runner(invocation, queue.sealed, herald.tell, parallel=parallel) as runner,
         Engine(place, runner.work) as engine,
     ):
         output.note(f"Worker {engine.name} is at work on the queue in {place}.")
