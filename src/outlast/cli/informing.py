@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from outlast.capture.incident import Incident as Alarmed
     from outlast.core.plan import TenantPlan
     from outlast.core.tenant import Tenant
-    from outlast.incident.channels.outcome import Send
+    from outlast.incident.channels.outcome import Sender
     from outlast.incident.conduct import Conduct
     from outlast.incident.delivery import Delivery
     from outlast.incident.driving import Driver, Restored
@@ -343,8 +343,8 @@ def delivering(invocation: Invocation, teller: Teller, say: Callable[[str], None
         yield delivery
 
 
-def senders_of(invocation: Invocation, teller: Teller) -> Mapping[Channel, Callable[[], Send]]:
-    from outlast.incident.channels import chat
+def senders_of(invocation: Invocation, teller: Teller) -> Mapping[Channel, Callable[[], Sender]]:
+    from outlast.incident.channels.chat import Chat
     from outlast.incident.channels.mail import Mailer, MailServer
     from outlast.incident.channels.webhook import Webhooks
     from outlast.incident.subscribers import Channel
@@ -355,9 +355,9 @@ def senders_of(invocation: Invocation, teller: Teller) -> Mapping[Channel, Calla
         found = teller.subscribers.get(subscriber)
         return None if found is None else found.secret
 
-    senders: dict[Channel, Callable[[], Send]] = {
-        Channel.WEBHOOK: lambda: Webhooks(secret).send,
-        Channel.APPRISE: lambda: chat.send,
+    senders: dict[Channel, Callable[[], Sender]] = {
+        Channel.WEBHOOK: lambda: Webhooks(secret),
+        Channel.APPRISE: Chat,
     }
     if mail.url is not None:
         if mail.sender is None:
@@ -366,5 +366,5 @@ def senders_of(invocation: Invocation, teller: Teller) -> Mapping[Channel, Calla
         if password is None and mail.password_command is not None:
             password = _printed(mail.password_command, "[mail]")
         server, sender = MailServer.parse(mail.url, password), mail.sender
-        senders[Channel.EMAIL] = lambda: Mailer(server, sender, teller.desk.unsubscribe).send
+        senders[Channel.EMAIL] = lambda: Mailer(server, sender, teller.desk.unsubscribe)
     return senders

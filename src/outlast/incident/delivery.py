@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from outlast.core.errors import OutlastError
-from outlast.incident.channels.outcome import Outcome, Send, Went
+from outlast.incident.channels.outcome import Outcome, Sender, Went
 from outlast.incident.outbox import Outbox, Taken
 from outlast.incident.subscribers import Channel, Subscribers
 
@@ -42,13 +43,13 @@ class Throttle:
 
 
 class Delivery:
-    """Context manager: its threads send while it is open. `senders` makes a channel's `send`, one a thread."""
+    """Context manager: its threads send while it is open. `senders` makes a channel's sender, one a thread."""
 
     def __init__(
         self,
         outbox: Outbox,
         subscribers: Subscribers,
-        senders: Mapping[Channel, Callable[[], Send]],
+        senders: Mapping[Channel, Callable[[], Sender]],
         *,
         mails_a_minute: int | None = None,
         say: Callable[[str], None] = lambda _: None,
@@ -92,27 +93,28 @@ class Delivery:
                 return
             self._stop.wait(0.02)
 
-    def _run(self, channel: Channel, make: Callable[[], Send]) -> None:
-        send = make()
-        while not self._stop.is_set():
-            try:
-                # Of slow channels one at a time: what a thread holds behind a dead address waits for it.
-                taken = self._outbox.take(channel, TAKE if channel is Channel.EMAIL else 1, self._clock())
-                for one in taken:
-                    if self._stop.is_set():
-                        return
-                    self._send(channel, send, one)
-            except OutlastError as error:
-                self._say(f"letters wait: {error.message}")
-                taken = []
-            if not taken:
-                self._work.clear()
-                self._work.wait(IDLE_S)
+    def _run(self, channel: Channel, make: Callable[[], Sender]) -> None:
+        with closing(make()) as sender:
+            while not self._stop.is_set():
+                if not self._send_some(channel, sender):
+                    self._work.clear()
+                    self._work.wait(IDLE_S)
 
-    def _send(self, channel: Channel, send: Send, taken: Taken) -> None:
-        if channel is Channel.EMAIL:
-            self._throttle.wait(self._stop)
-        self._record(taken, send(taken.letter))
+    def _send_some(self, channel: Channel, sender: Sender) -> bool:
+        """Whether there was anything to send."""
+        try:
+            # Of slow channels one at a time: what a thread holds behind a dead address waits for it.
+            taken = self._outbox.take(channel, TAKE if channel is Channel.EMAIL else 1, self._clock())
+            for one in taken:
+                if channel is Channel.EMAIL:
+                    self._throttle.wait(self._stop)
+                if self._stop.is_set():
+                    break
+                self._record(one, sender.send(one.letter))
+        except OutlastError as error:
+            self._say(f"letters wait: {error.message}")
+            return False
+        return bool(taken)
 
     def _record(self, taken: Taken, outcome: Outcome) -> None:
         if outcome.went is Went.SENT:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from outlast.incident.letters import Letter
 
@@ -22,5 +22,11 @@ class Outcome:
 
 
 SENT = Outcome(Went.SENT)
-Send = Callable[[Letter], Outcome]
-"""Sends one letter. Never raises for what the other side does."""
+
+
+class Sender(Protocol):
+    """One thread's way to send. `send` never raises for what the other side does; `close` ends what it kept open."""
+
+    def send(self, letter: Letter) -> Outcome: ...
+
+    def close(self) -> None: ...

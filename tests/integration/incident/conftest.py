@@ -1,0 +1,30 @@
+"""An incident's journal in a database of its own: SQLite, and PostgreSQL as several instances share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from outlast.incident.conduct import Conduct, Rules
+from outlast.incident.journal import Journal
+from outlast.state.database import Database
+from tests.letterbox import Letterbox, receiving_mail
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database.file(tmp_path / "serve.sqlite") as database:
+        yield database
+
+
+@pytest.fixture
+def conduct(database: Database) -> Conduct:
+    return Conduct(Journal(database), Rules(components=("API", "Web")))
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Letterbox]:
+    with receiving_mail() as mailbox:
+        yield mailbox
