@@ -22,7 +22,7 @@ from outlast.capture.recording import EncodedRun, RunSummary, encode_run
 from outlast.capture.records import Records, recover
 from outlast.capture.schema import pack_schema
 from outlast.capture.spool import Spool
-from outlast.capture.whole import check_counts, share_out
+from outlast.capture.whole import check_counts, share_out, strays
 from outlast.capture.workers import Workers
 from outlast.core.errors import Refused
 from outlast.core.moment import Moment
@@ -233,7 +233,7 @@ class _Backup:
             workers = self._workers()
         self._watcher.stage("counting", None)
         count = self._options.jobs if workers is not None else 1
-        slices = reading.slices(part.tables, count)
+        slices = reading.slices(part.tables, tenants, count)
         remembered = deciding.remember(self._records.all(), index.erased, trusted=False)
         tasks = deciding.everyone(tenants, remembered, prefix_of=self._prefix, recipients=index.recipients)
         others = dict(index.recipients)
@@ -246,11 +246,12 @@ class _Backup:
             rows.update(reading.count_rows(part.tables))
             self._watcher.stage("reading", sum(rows.values()))
 
-        parts = [
-            replace(part, within=one, tasks=known, recipients=others)
-            for one, known in share_out(tasks, slices, reading.tenant_kind)
-        ]
+        part = replace(part, recipients=others)
+        parts = [replace(part, within=one, tasks=known) for one, known in share_out(tasks, slices, reading.tenant_kind)]
         self._capture(workers, parts, count_rows)
+        left = strays(part, tasks, rows, self._tally) if len(slices) > 1 else None
+        if left is not None:
+            capture_part(left, self._heard, self._place.store)
         check_counts(rows, self._tally)
         return self._tally
 

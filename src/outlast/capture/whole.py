@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from outlast.capture.part import Tally, TenantTask
+from outlast.capture.part import PartSpec, Tally, TenantTask
 from outlast.core.errors import SourceError
 from outlast.core.row import KeyKind
-from outlast.core.tenant import RESERVED
+from outlast.core.tenant import ORPHAN, RESERVED
 from outlast.sources.slicing import place_of
 from outlast.sources.source import Slice
 
@@ -21,14 +22,26 @@ from outlast.sources.source import Slice
 def share_out(
     tasks: Sequence[TenantTask], parts: Sequence[Slice], kind: KeyKind
 ) -> list[tuple[Slice, tuple[TenantTask, ...]]]:
-    """Each slice with the tenants that are known to stand in it; the reserved ones are the lowest's."""
+    """Each slice with the tenants that are known to stand in it; of the reserved ones, the lowest has those that it
+    reads."""
     place = place_of(kind)
     bounds = [place(one.first) for one in parts if one.first is not None]
     shared: list[list[TenantTask]] = [[] for _ in parts]
     for task in tasks:
         key = task.tenant.key
-        shared[0 if key in RESERVED else bisect_right(bounds, place(key))].append(task)
+        if key != ORPHAN or not bounds:
+            shared[0 if key in RESERVED else bisect_right(bounds, place(key))].append(task)
     return [(one, tuple(those)) for one, those in zip(parts, shared, strict=True)]
+
+
+def strays(part: PartSpec, tasks: Sequence[TenantTask], expected: Mapping[str, int], tally: Tally) -> PartSpec | None:
+    """What is left after several slices: of the tables of which rows are missing, those that have no tenant.
+
+    None where every row came and no such row was there before.
+    """
+    known = tuple(task for task in tasks if task.tenant.key == ORPHAN)
+    tables = tuple(one for one in part.tables if tally.rows.get(str(one.name), 0) != expected[str(one.name)])
+    return replace(part, within=Slice(strays=True), tasks=known, tables=tables) if tables or known else None
 
 
 def check_counts(expected: Mapping[str, int], tally: Tally) -> None:

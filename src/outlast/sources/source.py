@@ -54,15 +54,18 @@ class Fingerprint:
 class Slice:
     """All tenants whose keys stand, in the sweep's order, from `first` on and before `end`; None is no bound.
 
-    The lowest slice has the rows without a tenant as well, and those of shared tables.
+    Rows without a tenant are a slice of their own, `strays`; a slice without any bound has them as well. Were they in
+    the lowest, its filter could not be put to the table at the end of a path, and the whole of it would be joined.
     """
 
     first: str | None = None
     end: str | None = None
+    strays: bool = False
 
     @property
     def is_lowest(self) -> bool:
-        return self.first is None
+        """The one that has the shared tables."""
+        return self.first is None and not self.strays
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +160,8 @@ class Reading(Protocol):
     ) -> Iterator[tuple[int, Mapping[TenantKey, Fingerprint]]]:
         """By a table's number, every tenant's fingerprint, in any order. `since` is an earlier basis's `first`."""
 
-    def slices(self, tables: Sequence[Table], count: int) -> tuple[Slice, ...]:
-        """`count` slices of about equal size."""
+    def slices(self, tables: Sequence[Table], tenants: Collection[TenantKey], count: int) -> tuple[Slice, ...]:
+        """At most `count` slices that are about equally much work, of bytes and of tenants; none has the strays."""
 
     def count_rows(self, tables: Sequence[Table]) -> dict[str, int]:
         """Every table's rows, by its name, counted by another way than the one by which they are read."""

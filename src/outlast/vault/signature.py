@@ -59,12 +59,7 @@ class Signer:
     @property
     def public(self) -> str:
         """`ssh-ed25519 AAAA…`, as it stands in outlast.toml and in an allowed_signers file."""
-        encoded = (
-            _private(self.private)
-            .public_key()
-            .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-        )
-        return encoded.decode("ascii")
+        return _public_half(self.private)
 
     def sign(self, namespace: str, data: bytes) -> bytes:
         """An armored signature over `data`."""
@@ -94,6 +89,12 @@ def armored_bytes(namespace: str) -> int:
     blob, signature = 4 + len(_KEY_TYPE) + 4 + 32, 4 + len(_KEY_TYPE) + 4 + 64
     body = len(_MAGIC) + 4 + 4 + blob + 4 + len(namespace) + 4 + 4 + len(_HASH) + 4 + signature
     return len(_armor(b"\0" * body))
+
+
+@cache
+def _public_half(private: str) -> str:
+    key = _private(private).public_key()
+    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode("ascii")
 
 
 @cache

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -225,6 +226,8 @@ class FolderStore(RemoteStore):
         except OSError as error:
             _raise(error, "open", str(self._folder), str(folder))
         super().__init__(str(self._folder), store)
+        # Other processes, of other hosts too, may write the same object at the same time: each begins somewhere else.
+        self._unfinished = count(secrets.randbits(60))
 
     @property
     def is_remote(self) -> bool:
@@ -252,7 +255,7 @@ class FolderStore(RemoteStore):
 
     def _link_whole(self, folder: str, name: str, data: bytes, *, synced: bool) -> None:
         # obstore's own form of a name for an unfinished file, which its listing passes over.
-        unfinished = f"{folder}/{name}#{secrets.randbits(60)}"
+        unfinished = f"{folder}/{name}#{next(self._unfinished)}"
         descriptor = self._open_new(unfinished, folder)
         try:
             try:
@@ -265,7 +268,7 @@ class FolderStore(RemoteStore):
                 os.close(descriptor)
             os.link(unfinished, f"{folder}/{name}")
         finally:
-            Path(unfinished).unlink()
+            os.unlink(unfinished)  # noqa: PTH108 - a Path costs more than the call, and there are two files a tenant
         if synced:
             place = Path(folder)
             while place != self._folder.parent:  # its folder may be new, and is then an entry of the one above
@@ -277,7 +280,7 @@ class FolderStore(RemoteStore):
         try:
             return os.open(path, flags, 0o666)
         except FileNotFoundError:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            _make_folders(folder)
             return os.open(path, flags, 0o666)
 
     def flush(self) -> None:
@@ -289,6 +292,15 @@ class FolderStore(RemoteStore):
             _raise(error, "write", "", self.url)
         finally:
             os.close(descriptor)
+
+
+def _make_folders(folder: str) -> None:
+    with suppress(FileExistsError):  # another process was faster
+        try:
+            os.mkdir(folder)  # noqa: PTH102 - as above: three folders a tenant
+        except FileNotFoundError:
+            _make_folders(folder.rpartition("/")[0])
+            os.mkdir(folder)  # noqa: PTH102
 
 
 def _sync_folder(folder: str) -> None:

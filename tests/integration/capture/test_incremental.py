@@ -202,6 +202,23 @@ def test_worker_processes_give_the_same_vault_as_one_process(shop: Shop, monkeyp
     assert shop.back_up(BackupOptions(jobs=1, full=True)).written == 0
 
 
+def test_rows_without_a_tenant_come_once_whatever_the_number_of_workers(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read after everybody's, kept as they were where nothing changed, and gone from the vault when they are
+    gone from the database."""
+    monkeypatch.setattr("outlast.capture.backup.PARALLEL_BYTES_MIN", 0)
+    shop.execute("UPDATE task SET project_id = NULL WHERE id <= 10")
+    result = shop.back_up(BackupOptions(jobs=3))
+    assert (result.orphan_rows, result.rows, result.rows_read) == (10, 3068, 3068)
+    assert shop.rows("@orphan", "public.task") == shop.live("SELECT * FROM task WHERE project_id IS NULL ORDER BY id")
+    assert shop.back_up(BackupOptions(jobs=3, full=True)).written == 0
+    shop.execute("UPDATE task SET project_id = 1 WHERE project_id IS NULL")
+    assert shop.back_up(BackupOptions(jobs=3, full=True)).orphan_rows == 0
+    assert shop.rows("@orphan", "public.task") == []
+    all_as_live(shop)
+
+
 def test_a_foreign_key_is_followed_by_its_own_operator(shop: Shop) -> None:
     """Keys that are equal without being the same text (citext) lead to the tenant, not to the orphans."""
     shop.execute(

@@ -16,6 +16,7 @@ import struct
 import time
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import pq
@@ -75,8 +76,20 @@ def copy_stream(connection: Session, command: str) -> CopyStream | Said:
 
 def is_plain(connection: Session) -> bool:
     """Whether what stands in the socket is what the server wrote."""
-    if connection.pgconn.ssl_in_use:
-        return False
+    pgconn = connection.pgconn
+    if pgconn.ssl_in_use or pgconn.host.startswith((b"/", b"@")):  # through a socket of this machine GSS is not spoken
+        return not pgconn.ssl_in_use
+    plain = _PLAIN.get(connection)
+    if plain is None:
+        plain = _PLAIN[connection] = _is_without_gss(connection)
+    return plain
+
+
+_PLAIN: WeakKeyDictionary[Session, bool] = WeakKeyDictionary()
+"""What was asked once a session. It cannot change in it."""
+
+
+def _is_without_gss(connection: Session) -> bool:
     rows = ask(connection, "SELECT encrypted FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_catalog.pg_backend_pid()")
     return rows == [("f",)]
 

@@ -128,13 +128,16 @@ def _tenant_order(tenant: sql.Composed, tenant_key_type: str) -> sql.Composed:
     return _BYTE_ORDER.format(sql.SQL("{}::text").format(tenant))
 
 
-def _tenant_text(table: Table, tenant: sql.Composed) -> sql.Composable:
+def _tenant_text(table: Table, tenant: sql.Composed, tenant_key_type: str) -> sql.Composable:
     """The tenant's key as the first field of a row: as text, but without a cast where COPY sends the same anyway.
 
-    A cast makes a value of varying length of it, which the sort carries in front of everything that it compares.
+    A cast makes a value of varying length of it, which the sort carries in front of everything that it compares. What a
+    path ends in can be compared with the tenant's key: with a number or a uuid, and then its text is the same as well.
     """
     types = {one.name: one.type.partition("(")[0] for one in table.columns}
-    own = types.get(table.ownership.tenant_column or "") if not table.ownership.path else None
+    own = types.get(table.ownership.tenant_column or "")
+    if table.ownership.path:
+        own = tenant_key_type if tenant_key_type in (*_INTEGERS, "uuid") else None
     return tenant if own in (*_INTEGERS, *_ORDERED_BY_BYTES, "uuid") else sql.SQL("{}::text").format(tenant)
 
 
@@ -180,10 +183,9 @@ def _within(tenant: sql.Composed | None, slice_: Slice, key_type: str) -> sql.Co
         for operator, bound in (("pg_catalog.>=", slice_.first), ("pg_catalog.<", slice_.end))
         if tenant is not None and bound is not None
     ]
-    if tenant is None or not bounds:
-        return sql.Composed([])
-    among = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(bounds)
-    return among + sql.SQL(" OR {} IS NULL").format(tenant) if slice_.is_lowest else among
+    if tenant is not None and slice_.strays:
+        bounds = [sql.SQL("{} IS NULL").format(tenant)]
+    return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(bounds) if bounds else sql.Composed([])
 
 
 def _bound_type(key_type: str) -> sql.SQL:
@@ -206,7 +208,7 @@ def rows_query(
     selected: sql.Composable = select_list(table)
     if tenant is not None:
         order.insert(0, _tenant_order(tenant, tenant_key_type))
-        selected = sql.SQL("{}, {}").format(_tenant_text(table, tenant), selected)
+        selected = sql.SQL("{}, {}").format(_tenant_text(table, tenant, tenant_key_type), selected)
     # A table of constants only has one row at the most to order; ORDER BY needs at least one term.
     ordered = sql.SQL(" ORDER BY ") + sql.SQL(", ").join(order) if order else sql.Composed([])
     return (

@@ -36,6 +36,9 @@ from outlast.sources.source import Basis, Block, Fingerprint, Slice, Watcher
 
 _SAMPLED_BYTES = 8 * 1024 * 1024
 _SAMPLED_TABLES = 3
+
+_TENANT_BYTES = 40 * 1024
+"""A tenant's keys, files and manifest take as long as so much of a table does to be read and sealed."""
 _BULK_SHARE_MIN = 0.2
 
 
@@ -150,18 +153,18 @@ class PostgresReading:
                     yield number, found
                     advance(str(tables[number].name))
 
-    def slices(self, tables: Sequence[Table], count: int) -> tuple[Slice, ...]:
-        """By a sample of the largest tables that have the tenant's column."""
+    def slices(self, tables: Sequence[Table], tenants: Collection[TenantKey], count: int) -> tuple[Slice, ...]:
+        """By a sample of the largest tables that have the tenant's column, and by the number of tenants."""
         if count == 1:
             return (Slice(),)
         direct = [one for one in tables if one.ownership.kind is OwnershipKind.OWNED and not one.ownership.path]
-        weights: dict[TenantKey, float] = {}
+        weights: dict[TenantKey, float] = dict.fromkeys(tenants, _TENANT_BYTES)
         for table in sorted(direct, key=lambda one: -one.size_bytes)[:_SAMPLED_TABLES]:
             share = min(1.0, _SAMPLED_BYTES / max(1, table.size_bytes))
             met = sample_tenants(self._snapshot.session, table, 100 * share)
             width = table.size_bytes / max(1, sum(met.values()))  # of all that one row of the sample stands for
             for tenant, rows in met.items():
-                weights[tenant] = weights.get(tenant, 0) + rows * width
+                weights[tenant] = weights.get(tenant, _TENANT_BYTES) + rows * width
         return slices(weights, self.tenant_kind, count)
 
     def count_rows(self, tables: Sequence[Table]) -> dict[str, int]:

@@ -137,8 +137,8 @@ class ToolReading:
                 yield number, {self._source.tenant.key: Fingerprint(rows, versions)}
             advance(str(table.name))
 
-    def slices(self, tables: Sequence[Table], count: int) -> tuple[Slice, ...]:
-        del tables, count
+    def slices(self, tables: Sequence[Table], tenants: Collection[TenantKey], count: int) -> tuple[Slice, ...]:
+        del tables, tenants, count
         return (Slice(),)
 
     def count_rows(self, tables: Sequence[Table]) -> dict[str, int]:
