@@ -12,7 +12,7 @@ from enum import StrEnum
 FAILURES_TO_OPEN = 3
 SUCCESSES_TO_CLOSE = 3
 PAUSE_FIRST_S = 1.0
-PAUSE_MAX_S = 30.0
+PAUSE_MAX_S = 10.0
 
 
 class State(StrEnum):

@@ -71,6 +71,7 @@ class Forwarder:
         self._pager = pager
         self._clock = clock
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._hurry = False  # it came back: see queue.hurry
 
     async def run(self) -> None:
         try:
@@ -87,6 +88,10 @@ class Forwarder:
     async def _step(self) -> None:
         try:
             await self._probe()
+            if self._hurry:
+                self._hurry = False
+                name, now = self._line.upstream.name, self._clock()
+                await self._commits.do(lambda connection: queue.hurry(connection, name, now))
             free = PARALLEL - len(self._busy)
             if free <= 0 or not self._line.breaker.may_send(self._line.override, len(self._busy)):
                 return
@@ -141,6 +146,7 @@ class Forwarder:
         else:
             self._line.breaker = self._line.breaker.failed(now, answer.told)
         if self._line.breaker.state is not before:
+            self._hurry = self._line.breaker.state is State.CLOSED
             log.warning("upstream %s is now %s %s", self._line.upstream.name, self._line.breaker.state, answer.told)
 
     async def _probe(self) -> None:

@@ -25,7 +25,7 @@ from outlast.state.paging import Pager
 WINDOW = 1000
 _OPEN = (WAITING, ACCEPTED)
 _ASK_FIRST_S, _ASK_MAX_S = 0.4, 5.0
-_LOST_AFTER_S = 60.0  # what was accepted, and is unknown for so long, is sent again
+_LOST_AFTER_S = 12.0  # what was accepted, and is unknown for so long, is sent again
 _AGAIN_FIRST_S, _AGAIN_MAX_S = 1.0, 60.0
 
 
@@ -140,13 +140,19 @@ def settle(connection: Connection, pager: Pager, parcel: Parcel, answer: Answer,
     return _page(connection, pager, parcel, f"{parcel.upstream}: {answer.told}", doubtful=answer.uncertain)
 
 
+def hurry(connection: Connection, upstream: str, now: float) -> None:
+    """It is back: what waits for a later attempt need not."""
+    late = (deliveries.c.upstream == upstream) & deliveries.c.state.in_(_OPEN) & (deliveries.c.due_at > now)
+    connection.execute(update(deliveries).where(late).values(due_at=now))
+
+
 def _failed(answer: Answer) -> bool:
     """Whether an accepted event is known to have failed there, and not only the question about it."""
     return answer.told.startswith("it accepted it, and then")
 
 
 def _last(parcel: Parcel) -> float:
-    # Each sending anew has its own minute to be confirmed in.
+    # Each sending anew has its own time to be confirmed in.
     return _LOST_AFTER_S * max(0, parcel.attempts - 1)
 
 
