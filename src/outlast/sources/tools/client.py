@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -254,7 +255,8 @@ class Client:
         from dlt.sources.helpers.rest_client.client import RESTClient
 
         self.account = account
-        self._session = PatientSession(account, clock or Clock())
+        self._clock = clock or Clock()
+        self._session = PatientSession(account, self._clock)
         self._auth = _Auth(account)
         self._client = RESTClient(
             account.base,
@@ -268,6 +270,10 @@ class Client:
     def requests(self) -> int:
         """How many were made."""
         return self._session.requests
+
+    def now(self) -> datetime:
+        """By this host's clock."""
+        return datetime.fromtimestamp(self._clock.wall(), UTC)
 
     def close(self) -> None:
         self._session.close()

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from outlast.core.document import document_table
+from outlast.core.document import SEPARATOR, document_table
 from outlast.core.table import Table, TableName
 
 Document = dict[str, Any]
-Value = str | int | Callable[[datetime], str | int]
-"""A parameter: as it is, or made from the time at which the sweep began."""
+Value = str | int | tuple[str, ...] | Callable[[datetime], str | int]
+"""A parameter: as it is, several times, or made from the time at which the sweep began."""
 
 PAGE = 100
 
@@ -74,10 +74,10 @@ Paging = Whole | Offset | Pages | NextLink | Token
 class Changes:
     """How only what changed since a time is asked for, oldest change first.
 
-    `ask` gives the parameters for documents changed from `since` on (before `until`, where there is a `window`).
-    `overlap` is asked for again each time, since a vendor's index is behind its writes and its clock is not ours; what
-    is known by its time is passed over. `deep_max`: past so many the vendor refuses, and one begins again from the last
-    time seen.
+    `ask` gives the parameters for documents changed from `since` on (before `until`, where there is a `window`; else
+    `until` is now). `overlap` is asked for again each time, since a vendor's index is behind its writes and its clock
+    is not ours; what is known by its time is passed over. `deep_max`: past so many the vendor refuses; then one begins
+    again from the last time seen, or with half the window.
     """
 
     at: str  # where a listed document has the time by which it is ordered
@@ -87,6 +87,8 @@ class Changes:
     deep_max: int | None = None
     begins: datetime = datetime(2010, 1, 1, tzinfo=UTC)
     created_only: bool = False  # the time is that of creation: what changes later is found by `touches` of another
+    newest_first: bool = False  # there is only an order, and no question: read on until what is older
+    never_deleted: bool = False  # by the vendor's own word: not listed again to look for what is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +108,22 @@ class Resource:
     name: str
     path: str
     items: str = "$"
-    key: str = "id"  # dotted; alternatives are parted by |; "" counts places (what has no key of its own)
+    key: str = "id"  # dotted; parts of one are joined by +, alternatives parted by |; without one, places are counted
     paging: Paging = field(default_factory=Whole)
     params: Mapping[str, Value] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None  # asked for by POST
     updated: tuple[str, ...] = ("updatedAt", "updated_at", "updated", "createdAt", "created_at", "created")
     parent: str | None = None
     only_with_parent: bool = False  # changes only when its parent's time does
-    inline: tuple[str, str] | None = None  # where the parent may hold all of them, and their number
+    loose: bool = False  # … but not always: looked at again when everything is
+    inline: tuple[str, str] | None = (
+        None  # where the parent may hold all of them, and their number ("": it always does)
+    )
     changes: Changes | None = None
     detail: str | None = None  # where one is read whole
     detail_items: str = "$"
+    again: str | None = None  # where one is read again, if its list has it whole; otherwise `detail`
+    again_items: str = "$"
     touches: tuple[str, str] | None = None  # a document here says that one there, of the key at this place, changed
     optional: str | None = None  # why it may be refused: not in every plan
     content: str | None = None  # where the bytes of a file are: they go into the table NAME_content
@@ -202,10 +209,10 @@ def at(document: object, place: str) -> Any:
 
 def key_of(resource: Resource, document: Document) -> str | None:
     """A document's own key as text; None where it has none."""
-    for place in resource.key.split("|"):
-        value = at(document, place)
-        if isinstance(value, str | int) and str(value):
-            return str(value).replace("/", "%2F")
+    for places in resource.key.split("|"):
+        values = [at(document, place) for place in places.split("+")]
+        if all(isinstance(value, str | int) and str(value) for value in values):
+            return SEPARATOR.join(str(value).replace(SEPARATOR, "%2F") for value in values)
     return None
 
 

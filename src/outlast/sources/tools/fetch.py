@@ -133,7 +133,8 @@ class Fetch:
                 self._fetch_children(resource)
             elif resource.changes is not None:
                 fresh = "since" not in self._mirror.note(resource.name)
-                self._listing.changes(resource, whole=bool(self._note["whole"]) or fresh)
+                whole = self._note["whole"] and not (resource.changes.never_deleted and not self._options.full)
+                self._listing.changes(resource, whole=whole or fresh)
             elif self._note["sweeps"] or not self._mirror.version(resource.name):
                 self._listing.sweep(resource)
             if resource.touches is not None:
@@ -157,9 +158,8 @@ class Fetch:
     def _fetch_children(self, resource: Resource) -> None:
         assert resource.parent is not None
         begun = f"children of {resource.name}"
-        all_of_them = not resource.only_with_parent and (
-            self._note["sweeps"] or not self._mirror.version(resource.name)
-        )
+        swept = self._note["sweeps"] or not self._mirror.version(resource.name)
+        all_of_them = swept if not resource.only_with_parent else resource.loose and self._note["whole"]
         if (all_of_them or self._options.full) and self._mirror.note(begun).get("round") != self._round.number:
             with self._mirror.writing():
                 self._mirror.todo_all(resource.name, resource.parent)

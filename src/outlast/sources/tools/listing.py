@@ -10,7 +10,7 @@ import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -31,12 +31,13 @@ from outlast.sources.tools.connector import (
 )
 from outlast.sources.tools.mirror import Entry, Mirror
 
-_PLACE = re.compile(r"\{([^}]+)\}")
+_PLACE = re.compile(r"\{(=?)([^}]+)\}")
 _PART_BYTES = 256 * 1024
 _GONE = frozenset({404, 410})
 _EXPIRED = frozenset({400, 404, 410, 422})
 _RESTARTS_MAX = 3
 _CONFIRMED_ONE_BY_ONE_MAX = 200
+_WINDOW_MIN = timedelta(minutes=1)
 REFRESH = "!"
 """A todo of this name and the resource's: documents that another resource said are changed."""
 
@@ -103,7 +104,8 @@ class Listing:
             since = datetime.fromisoformat(note["reached"]) - changes.overlap
         else:
             since = begins
-        reached = self._walk(resource, changes, max(since, begins), whole=whole)
+        walk = self._walk_back if changes.newest_first else self._walk
+        reached = walk(resource, changes, max(since, begins), whole=whole)
         with self._mirror.writing():
             self._mirror.put_note(resource.name, {"since": reached.isoformat()})
         if whole:
@@ -113,11 +115,16 @@ class Listing:
         """Follow the order of changes up to now, over windows, refusals of deep pages, and cursors that expire."""
         reached = since
         restarts = 0
-        now = self._round.started + changes.overlap
+        window = changes.window
         while True:
-            until = now if changes.window is None else min(since + changes.window, now)
+            now = self._client.now()
+            until = now if window is None else min(since + window, now)
             ended, seen = self._walk_once(resource, changes, since, until, whole=whole)
             reached = max(reached, seen or reached)
+            if not ended and window is not None and window > _WINDOW_MIN:
+                window /= 2  # too much for one: its order is not to be relied on
+                continue
+            window = changes.window
             if ended and until >= now:
                 return reached
             if ended:
@@ -132,6 +139,17 @@ class Listing:
                     code="stuck",
                 )
             since = max(since, seen or since)
+
+    def _walk_back(self, resource: Resource, changes: Changes, since: datetime, *, whole: bool) -> datetime:
+        """Read from the newest on until what is older than `since`; with `whole` to the end."""
+        newest = since
+        for page in self._expiring_pages(resource):
+            times = [time for one in page if (time := time_of(at(one, changes.at))) is not None]
+            newest = max([newest, *times])
+            self._keep(resource, page)
+            if not whole and times and min(times) < since:
+                break
+        return newest
 
     def _walk_once(
         self, resource: Resource, changes: Changes, since: datetime, until: datetime, *, whole: bool
@@ -158,10 +176,11 @@ class Listing:
         missing = self._mirror.missing(resource.name, self._round.number)
         if not missing:
             return
-        if resource.detail is None or len(missing) > _CONFIRMED_ONE_BY_ONE_MAX:
+        if (resource.again or resource.detail) is None or len(missing) > _CONFIRMED_ONE_BY_ONE_MAX:
             changes = resource.changes
             assert changes is not None
-            self._walk(resource, changes, begins, whole=False)
+            walk = self._walk_back if changes.newest_first else self._walk
+            walk(resource, changes, begins, whole=changes.newest_first)
             gone = self._mirror.missing(resource.name, self._round.number)
         else:
             gone = [key for key in missing if not self.refresh(resource, key)]
@@ -171,9 +190,12 @@ class Listing:
     def refresh(self, resource: Resource, key: str) -> bool:
         """Read one document again. Returns whether it is still there."""
         row = self._mirror.row(resource.name, key)
-        if row is None or resource.detail is None:
+        path, items = (
+            (resource.again, resource.again_items) if resource.again else (resource.detail, resource.detail_items)
+        )
+        if row is None or path is None:
             return False
-        document = self._detailed(resource, self._decoded(row), None)
+        document = self._one(path, items, self._decoded(row), None)
         if document is None:
             return False
         self._put(resource, [(key, document, self._stamp(resource, document))], None)
@@ -290,7 +312,8 @@ class Listing:
                         child.name, resource.name, [k for k in changed if k not in whole.get(child.name, ())]
                     )
             if resource.content is not None and self._round.content_bytes_max:
-                mirror.add_todo(content_of(resource.name), resource.name, changed)
+                wanted = [entry.key for entry in entries] if self._round.full else changed
+                mirror.add_todo(content_of(resource.name), resource.name, wanted)
             self._touch_others(resource, kept, set(changed))
             if reached is not None:
                 note = {**mirror.note(resource.name), "round": number, "reached": reached.isoformat()}
@@ -301,7 +324,7 @@ class Listing:
         if child.inline is None:
             return False
         place, number = child.inline
-        listed, total = at(document, place), at(document, number)
+        listed, total = at(document, place), at(document, number) if number else None
         if not isinstance(listed, list) or (total is not None and total != len(listed)):
             return False
         entries = []
@@ -310,15 +333,16 @@ class Listing:
             entries.append(Entry(full, encode_row(full, updated_of(child, one), one), "", (of, key)))
         changed = self._mirror.put(child.name, entries, self._round.number)
         if child.content is not None and self._round.content_bytes_max:
-            self._mirror.add_todo(content_of(child.name), child.name, changed)
+            wanted = [entry.key for entry in entries] if self._round.full else changed
+            self._mirror.add_todo(content_of(child.name), child.name, wanted)
         self._mirror.remove(child.name, self._mirror.missing(child.name, self._round.number, (of, key)))
         holder, _, last = place.rpartition(".")
         del (at(document, holder) if holder else document)[last]  # it is kept once: in a table of its own
         return True
 
     def _touch_others(self, resource: Resource, kept: Sequence[tuple[str, Document, str]], changed: set[str]) -> None:
-        if resource.touches is None:
-            return
+        if resource.touches is None or "since" not in self._mirror.note(resource.name):
+            return  # the first time everything was just read
         target, place = resource.touches
         keys = {str(found) for key, one, _ in kept if key in changed and (found := at(one, place)) is not None}
         self._mirror.add_todo(target + REFRESH, target, sorted(keys))
@@ -327,15 +351,18 @@ class Listing:
         """The document whole; None where it is gone since it was listed."""
         if resource.detail is None:
             return listed
-        path = self._filled(resource.detail, listed, parent)
+        return self._one(resource.detail, resource.detail_items, listed, parent)
+
+    def _one(self, path: str, items: str, known: Document, parent: Document | None) -> Document | None:
+        """One document, read by itself; None where it is gone."""
         try:
-            found = self._client.get(path)
+            found = self._client.get(self._filled(path, known, parent))
         except RefusedError as error:
             if error.status in _GONE:
                 return None
             raise
-        whole = found if resource.detail_items == "$" else at(found, resource.detail_items)
-        return whole if isinstance(whole, dict) else listed
+        whole = found if items == "$" else at(found, items)
+        return whole if isinstance(whole, dict) else known
 
     def _stamp(self, resource: Resource, document: Document) -> str:
         if resource.changes is None or resource.changes.created_only:
@@ -347,12 +374,17 @@ class Listing:
 
     def _filled(self, path: str, *documents: Document | None) -> str:
         """A path with its places filled in: from a document, else from the site."""
-        return _PLACE.sub(lambda match: quote(self._value(match[1], documents), safe=""), path)
+
+        def value(match: re.Match[str]) -> str:
+            text = self._value(match[2], documents)
+            return text if match[1] else quote(text, safe="")  # {=link} is an address itself
+
+        return _PLACE.sub(value, path)
 
     def _filled_text(self, value: Any, *documents: Document | None) -> Any:
         if not isinstance(value, str):
             return value
-        return _PLACE.sub(lambda match: self._value(match[1], documents), value)
+        return _PLACE.sub(lambda match: self._value(match[2], documents), value)
 
     def _value(self, place: str, documents: Sequence[Document | None]) -> str:
         if place.startswith("parent."):

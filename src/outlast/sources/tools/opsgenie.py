@@ -27,7 +27,7 @@ def _updated_since(since: datetime, until: datetime) -> dict[str, str | int]:
     return {"query": f"updatedAt >= {int(since.timestamp() * 1000)}", "sort": "updatedAt", "order": "asc"}
 
 
-def _this_month(now: datetime) -> str:
+def _today(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT00:00:00Z")
 
 
@@ -151,7 +151,7 @@ RESOURCES = (
         "/v2/schedules/{id}/timeline",
         "data",
         parent="schedules",
-        params={"interval": 3, "intervalUnit": "months", "date": _this_month, "expand": "base,forwarding,override"},
+        params={"interval": 3, "intervalUnit": "months", "date": _today, "expand": "base,forwarding,override"},
         write=Write(lost=("it is computed from the schedule",)),
     ),
     Resource(

@@ -1,0 +1,171 @@
+"""Jira, as its specification has it: values by startAt, issues by /search/jql and a token for the next page."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.tools.fake import TOKEN, Answer, Asked, Document, Fake, Route
+
+USER = "reader@example.com"
+_VALUES = (
+    "group/bulk", "priority/search", "resolution/search", "statuses/search", "workflows/search", "workflowscheme",
+    "issuetypescheme", "issuetypescreenscheme", "screens", "screenscheme", "fieldconfiguration",
+    "fieldconfigurationscheme", "notificationscheme", "filter/search", "dashboard/search", "project/search",
+)  # fmt: skip
+INLINE_MAX = 2
+"""So many comments, worklogs and histories come with an issue; of more the first ones, and their number."""
+
+
+class Jira(Fake):
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected_auth = "Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode()).decode()
+        self.expired: set[str] = set()
+        api, agile, one = "/rest/api/3", "/rest/agile/1.0", r"([^/]+)"
+        self.get(f"{api}/myself", lambda _: {"accountId": "me"})
+        for name in _VALUES:
+            self.get(f"{api}/{name}", self.values(name))
+        self.get(f"{api}/users/search", self.slice("users"))
+        for name in ("issuetype", "field", "role"):
+            self.get(f"{api}/{name}", self.all(name))
+        for name, under in (
+            ("issueLinkType", "issueLinkTypes"),
+            ("permissionscheme", "permissionSchemes"),
+            ("issuesecurityschemes", "issueSecuritySchemes"),
+        ):
+            self.get(f"{api}/{name}", self.all(name, under))
+        for name in ("versions", "components"):
+            self.get(f"{api}/project/{one}/{name}", lambda asked, name=name: self.docs(f"{name}/{asked.match[1]}"))  # type: ignore[misc]
+        self.get(f"{api}/search/jql", self.search)
+        self.get(f"{api}/issue/{one}", lambda asked: self.issue(self.table("issues")[asked.match[1]]))
+        for name, under in (("comment", "comments"), ("worklog", "worklogs"), ("changelog", "values")):
+            self.get(f"{api}/issue/{one}/{name}", self.below(name, under))
+        self.get(f"{api}/issue/{one}/remotelink", lambda asked: self.docs(f"remotelink/{asked.match[1]}"))
+        self.get(rf"{api}/attachment/content/{one}", self.content)
+        self.get(f"{agile}/board", self.values("boards"))
+        self.get(f"{agile}/board/{one}/sprint", lambda asked: self.page(asked, self.docs(f"sprints/{asked.match[1]}")))
+
+    def docs(self, name: str) -> list[Document]:
+        return list(self.table(name).values())
+
+    def values(self, name: str) -> Route:
+        return lambda asked: self.page(asked, self.docs(name))
+
+    def slice(self, name: str) -> Route:
+        return lambda asked: self.page(asked, self.docs(name))["values"]
+
+    def all(self, name: str, under: str | None = None) -> Route:
+        return lambda _: self.docs(name) if under is None else {under: self.docs(name)}
+
+    def page(self, asked: Asked, found: list[Document], under: str = "values") -> Any:
+        start, size = int(asked.query.get("startAt", "0")), int(asked.query.get("maxResults", "50"))
+        return {
+            under: found[start : start + size],
+            "startAt": start,
+            "maxResults": size,
+            "total": len(found),
+            "isLast": start + size >= len(found),
+        }
+
+    def below(self, name: str, under: str) -> Route:
+        def route(asked: Asked) -> Any:
+            if asked.match[1] not in self.table("issues"):
+                return Answer({"errorMessages": ["Issue does not exist"]}, 404)
+            return self.page(asked, self.docs(f"{name}/{asked.match[1]}"), under)
+
+        return route
+
+    def issue(self, issue: Document) -> Document:
+        """As a search gives it, with the first of what hangs on it."""
+        key = issue["id"]
+        fields = dict(issue["fields"])
+        for name, under in (("comment", "comments"), ("worklog", "worklogs")):
+            found = self.docs(f"{name}/{key}")
+            fields[name] = {under: found[:INLINE_MAX], "total": len(found), "maxResults": INLINE_MAX, "startAt": 0}
+        fields["attachment"] = self.docs(f"attachment/{key}")
+        histories = self.docs(f"changelog/{key}")
+        return {
+            **issue,
+            "fields": fields,
+            "changelog": {"histories": histories[:INLINE_MAX], "total": len(histories), "maxResults": INLINE_MAX},
+        }
+
+    def search(self, asked: Asked) -> Any:
+        found = re.fullmatch(r'updated >= "-(\d+)m" ORDER BY updated ASC, id ASC', asked.query["jql"])
+        if found is None:
+            return Answer({"errorMessages": ["Error in the JQL Query"]}, 400)
+        since = datetime.now(UTC) - timedelta(minutes=int(found[1]))
+        token = asked.query.get("nextPageToken", "t0")
+        if token in self.expired:
+            self.expired.discard(token)
+            return Answer({"errorMessages": ["The provided next page token is invalid or expired."]}, 400)
+        issues = [one for one in self.docs("issues") if datetime.fromisoformat(one["fields"]["updated"]) >= since]
+        issues.sort(key=lambda one: (datetime.fromisoformat(one["fields"]["updated"]), int(one["id"])))
+        start, size = int(token[1:]), min(self.page_size, int(asked.query["maxResults"]))
+        more = {"nextPageToken": f"t{start + size}"} if start + size < len(issues) else {}
+        return {"issues": [self.issue(one) for one in issues[start : start + size]], "isLast": not more, **more}
+
+    def content(self, asked: Asked) -> Any:
+        return Answer(None, raw=self.table("files")[asked.match[1]]["data"], headers={"Content-Type": "text/plain"})
+
+
+def issue(number: int, updated: datetime, summary: str = "disk full") -> Document:
+    written = f"{updated:%Y-%m-%dT%H:%M:%S}.{updated.microsecond // 1000:03}+0000"
+    return {
+        "id": str(10000 + number),
+        "key": f"OPS-{number}",
+        "self": "https://acme.atlassian.net/rest/api/3/issue/x",
+        "fields": {
+            "summary": f"{summary} on host {number}",
+            "updated": written,
+            "created": "2025-01-01T00:00:00.000+0000",
+            "description": {"type": "doc", "version": 1, "content": [{"type": "text", "text": f"It is full {number}"}]},
+            "customfield_10042": None,
+            "issuelinks": [],
+        },
+    }
+
+
+def fill(fake: Jira, issues: int = 8) -> None:
+    """A site with something of everything, changed over the last days."""
+    for n in range(103):
+        fake.table("users")[f"u{n:03}"] = {"accountId": f"u{n:03}", "displayName": f"User {n}", "active": True}
+    for name in _VALUES:
+        fake.table(name)["1"] = {"id": "1", "groupId": "g-1", "name": name, "key": "OPS"}
+    for name in ("issuetype", "field", "role", "issueLinkType", "permissionscheme", "issuesecurityschemes"):
+        fake.table(name)["1"] = {"id": f"{name}-1", "name": name}
+    fake.table("versions/1")["1"] = {"id": "v1", "name": "1.0", "projectId": 1}
+    fake.table("components/1")["1"] = {"id": "co1", "name": "Storage"}
+    fake.table("boards")["1"] = {"id": 1, "name": "OPS board", "type": "scrum"}
+    fake.table("sprints/1")["1"] = {"id": 7, "name": "Sprint 7", "state": "active"}
+    start = datetime.now(UTC) - timedelta(days=20)
+    for n in range(issues):
+        add_issue(fake, n, start + timedelta(hours=n), comments=n % 4)
+
+
+def add_issue(fake: Jira, number: int, updated: datetime, comments: int = 1, summary: str = "disk full") -> None:
+    one = issue(number, updated, summary)
+    key = one["id"]
+    fake.table("issues")[key] = one
+    for n in range(comments):
+        fake.table(f"comment/{key}")[str(n)] = {
+            "id": f"{key}{n}",
+            "body": f"comment {n}",
+            "created": "2026-01-01T00:00:00.000+0000",
+        }
+    fake.table(f"worklog/{key}")["1"] = {"id": f"w{key}", "timeSpent": "1h", "started": "2026-01-01T00:00:00.000+0000"}
+    for n in range(number % 4):
+        fake.table(f"changelog/{key}")[str(n)] = {"id": f"h{key}{n}", "items": [{"field": "status"}]}
+    fake.table(f"remotelink/{key}")["1"] = {"id": int(key), "object": {"url": "https://example.com", "title": "graph"}}
+    if number % 3 == 0:
+        fake.table("files")[f"a{key}"] = {"data": f"log of {key}\n".encode() * 40_000}
+        size = len(fake.table("files")[f"a{key}"]["data"])
+        fake.table(f"attachment/{key}")["1"] = {
+            "id": f"a{key}",
+            "filename": "host.log",
+            "mimeType": "text/plain",
+            "size": size,
+        }
