@@ -341,10 +341,19 @@ class Listing:
         return True
 
     def _touch_others(self, resource: Resource, kept: Sequence[tuple[str, Document, str]], changed: set[str]) -> None:
-        if resource.touches is None or "since" not in self._mirror.note(resource.name):
-            return  # the first time everything was just read
+        if resource.touches is None:
+            return
         target, place = resource.touches
-        keys = {str(found) for key, one, _ in kept if key in changed and (found := at(one, place)) is not None}
+        changes, since = resource.changes, None
+        if changes is not None and "since" not in self._mirror.note(resource.name):
+            since = self._round.started - changes.overlap  # the first time all that is older was just read
+        keys = {
+            str(found)
+            for key, one, _ in kept
+            if key in changed
+            and (found := at(one, place)) is not None
+            and (since is None or (updated_of(resource, one) or since) >= since)
+        }
         self._mirror.add_todo(target + REFRESH, target, sorted(keys))
 
     def _detailed(self, resource: Resource, listed: Document, parent: Document | None) -> Document | None:
