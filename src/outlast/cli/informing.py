@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import shlex
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outlast.cli.opening import Invocation
+from outlast.cli.serving import DATABASE_FILE, printed
 from outlast.core.errors import NotFoundError, OutlastError, UsageError
 from outlast.core.tenant import RESERVED
 
@@ -39,7 +38,6 @@ PAGE_FILE = "page.json"
 """What was published last, in the key directory."""
 
 _CONTACTS_MAX = 50
-_COMMAND_TIMEOUT_S = 60
 
 
 def me() -> str:
@@ -61,22 +59,10 @@ def open_database(invocation: Invocation) -> Database:
 
     serve = invocation.config.document.serve
     if serve.database is None:
-        return Database.file(invocation.config.key_dir / "serve.sqlite")
+        return Database.file(invocation.config.key_dir / DATABASE_FILE)
     command = serve.database_password_command
-    return Database.server(serve.database, None if command is None else _printed(command, "[serve] database"))
-
-
-def _printed(command: str, what: str) -> str:
-    try:
-        done = subprocess.run(  # the user's own command, split without a shell
-            shlex.split(command), capture_output=True, check=False, timeout=_COMMAND_TIMEOUT_S, text=True
-        )
-        failed = f"it ended with exit code {done.returncode}" if done.returncode else None
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        failed, done = type(error).__name__, None
-    if failed or done is None:
-        raise OutlastError(f"the password command of {what} failed ({failed})", hint="Try it by hand.")
-    return done.stdout.strip()
+    password = printed(command, "database_password_command") if command else os.environ.get("PGPASSWORD")
+    return Database.server(serve.database, password)
 
 
 def page_of(invocation: Invocation) -> PageSpec:
@@ -364,7 +350,7 @@ def senders_of(invocation: Invocation, teller: Teller) -> Mapping[Channel, Calla
             raise UsageError("[mail] has a url and no sender", hint='Add: sender = "Acme Status <status@acme.example>"')
         password = os.environ.get("OUTLAST_MAIL_PASSWORD")
         if password is None and mail.password_command is not None:
-            password = _printed(mail.password_command, "[mail]")
+            password = printed(mail.password_command, "[mail] password_command")
         server, sender = MailServer.parse(mail.url, password), mail.sender
         senders[Channel.EMAIL] = lambda: Mailer(server, sender, teller.desk.unsubscribe)
     return senders

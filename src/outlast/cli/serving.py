@@ -46,12 +46,15 @@ def opened_database(invocation: Invocation) -> Iterator[Database]:
 @contextmanager
 def opened_services(invocation: Invocation) -> Iterator[Services]:
     """Everything that the application needs. Nothing outside this host but the database is asked for anything."""
+    from outlast.cli.informing import teller_of
+    from outlast.cli.watching import beside
     from outlast.library.copy import FILE_NAME
     from outlast.relay.announcing import Announcer
     from outlast.relay.commit import Commits
     from outlast.relay.integration import Keys, instance_of
     from outlast.relay.rate import Rates
     from outlast.web.services import Services
+    from outlast.web.telling import Site
 
     settings = invocation.config.document.serve
     with opened_database(invocation) as database:
@@ -61,7 +64,8 @@ def opened_services(invocation: Invocation) -> Iterator[Services]:
         _no_circle(lines, invocation)
         send = _sender(invocation)
         announcer = Announcer(database, lambda: commits, send, settings.public_url)
-        with Commits(database, announcer) as commits:
+        teller = teller_of(invocation, database, invocation.output.warn)
+        with Commits(database, announcer) as commits, beside(invocation, database, invocation.output.warn):
             rate = settings.alerts_a_second
             yield Services(
                 database=database,
@@ -75,6 +79,8 @@ def opened_services(invocation: Invocation) -> Iterator[Services]:
                 session_length=settings.session_length,
                 integration_rates=Rates(rate, 2 * rate),
                 trusted_proxies=settings.trusted_proxies,
+                teller=teller,
+                site=Site(teller),
                 background=[announcer.run],
             )
 

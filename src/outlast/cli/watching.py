@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from outlast.cli.informing import database_of, delivering, teller_of
 from outlast.cli.opening import Invocation
-from outlast.core.errors import ExitCode, Refused
+from outlast.core.errors import ExitCode, OutlastError, Refused
 
 if TYPE_CHECKING:
     from outlast.incident.teller import Teller
     from outlast.state.database import Database
+
+_PAUSE_S = 15.0
 
 
 def look_after(invocation: Invocation, *, once: bool, every_s: float) -> ExitCode:
@@ -82,11 +84,15 @@ def _beside(invocation: Invocation, database: Database, stop: threading.Event, s
     from outlast.incident.leadership import RETRY_S, lead
 
     while not stop.is_set():
-        with lead(database, invocation.config.key_dir) as leads:
-            if leads:
-                teller = teller_of(invocation, database, say)
-                teller.outbox.recover()
-                run(invocation, teller, stop, 1.0, say)
+        try:
+            with lead(database, invocation.config.key_dir) as leads:
+                if leads:
+                    teller = teller_of(invocation, database, say)
+                    teller.outbox.recover()
+                    run(invocation, teller, stop, 1.0, say)
+        except OutlastError as error:
+            say(f"incidents are not looked after: {error.message}")
+            stop.wait(_PAUSE_S)
         stop.wait(RETRY_S)
 
 

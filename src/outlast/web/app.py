@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from outlast import __version__
 from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError, UsageError
 from outlast.relay.forwarding import Forwarder, Watch
-from outlast.web import alertmanager, alerts, health, login, opsgenie, pagerduty, upstreams
+from outlast.web import alertmanager, alerts, health, incidents, login, opsgenie, pagerduty, telling, upstreams
 from outlast.web.intake import problem
 from outlast.web.pages import HERE, back, render
 from outlast.web.security import Guard, LoginNeededError, login_url
@@ -39,8 +39,9 @@ def create_app(services: Services, ready: Callable[[], None] = lambda: None) -> 
     )
     app.state.services = services
     app.state.ready = ready
-    for module in (opsgenie, pagerduty, alertmanager, health, login, alerts, upstreams):
+    for module in (opsgenie, pagerduty, alertmanager, health, login, alerts, upstreams, incidents, telling):
         app.include_router(module.router)
+    app.include_router(incidents.api)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_middleware(Guard, https=services.https)
     app.add_exception_handler(HTTPException, _http)

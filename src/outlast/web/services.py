@@ -18,7 +18,9 @@ from outlast.state.database import Database
 from outlast.state.paging import Pager
 
 if TYPE_CHECKING:
+    from outlast.incident.teller import Teller
     from outlast.library.copy import LocalCopy
+    from outlast.web.telling import Site
 
 
 @dataclass
@@ -37,6 +39,9 @@ class Services:
     integration_rates: Rates = field(default_factory=lambda: Rates(2000, 4000))
     login_rates: Rates = field(default_factory=lambda: Rates(1 / 6, 10))
     trusted_proxies: tuple[str, ...] = ()
+    subscribe_rates: Rates = field(default_factory=lambda: Rates(1 / 10, 5))
+    teller: Teller | None = None  # who looks after incidents: what their pages read and write by
+    site: Site | None = None
     background: list[Callable[[], object]] = field(default_factory=list)
     _library: LocalCopy | None = None
 
