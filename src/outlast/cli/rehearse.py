@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,10 +27,14 @@ def rehearse(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A variable of the script, as psql's -v.")
     ] = None,
     intent: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The intent.toml; else the script's header, or one beside it.")
+        str | None,
+        typer.Option(metavar="FILE", help="An intent.toml; else the script's header, or NAME.intent.toml beside it."),
     ] = None,
     draft: Annotated[
-        bool, typer.Option("--draft", help="Print an intent made of what was seen, for another person to adopt.")
+        bool,
+        typer.Option(
+            "--draft", help="Write an intent of what was seen beside the script, for another person to adopt."
+        ),
     ] = False,
     twice: Annotated[
         bool, typer.Option("--twice", help="Run it on two equal copies: what differs is not repeatable.")
@@ -63,7 +68,7 @@ def rehearse(
 
     invocation = Invocation.of(context)
     script, command = _what(words, set_ or [])
-    declared = _intent(script, intent)
+    declared = _intent(words, script, intent)
     settings = invocation.ownership(source)
     request = Request(
         source,
@@ -77,7 +82,15 @@ def rehearse(
     supply = _supply(invocation, source, at, server_bin, tuple(tenants or ()), jobs)
     done = carry_out(supply, request)
     receipt = receipt_for(invocation, request, done, by)
-    return show(invocation.output, request, done, receipt=receipt, draft=draft, html=html)
+    return show(
+        invocation.output,
+        request,
+        done,
+        receipt=receipt,
+        draft=_draft_path(words, script) if draft else None,
+        html=None if html is None else Path(html),
+        by=by or getpass.getuser(),
+    )
 
 
 def _what(words: list[str], given: list[str]) -> tuple[Script | None, tuple[str, ...]]:
@@ -99,10 +112,15 @@ def _what(words: list[str], given: list[str]) -> tuple[Script | None, tuple[str,
     return read_script(text, path.name, variables), ()
 
 
-def _intent(script: Script | None, file: str | None) -> Intent | None:
+def _draft_path(words: list[str], script: Script | None) -> Path:
+    return Path("intent.toml") if script is None else Path(words[0]).with_suffix(".intent.toml")
+
+
+def _intent(words: list[str], script: Script | None, file: str | None) -> Intent | None:
+    """What is declared: in the file that was named, in the script's header, or in a file beside it."""
     from outlast.core.intent_text import declares, parse_intent
 
-    folder = Path.cwd()
+    folder = Path.cwd() if script is None else Path(words[0]).resolve().parent
 
     def read(name: str) -> str:
         try:
@@ -115,8 +133,8 @@ def _intent(script: Script | None, file: str | None) -> Intent | None:
         return parse_intent(read(Path(file).name), file, read)
     if script is not None and declares(script.text):
         return parse_intent(script.text, script.name, read)
-    beside = Path("intent.toml")
-    return parse_intent(read(str(beside)), str(beside), read) if beside.is_file() else None
+    beside = _draft_path(words, script)
+    return parse_intent(read(beside.name), str(beside), read) if beside.is_file() else None
 
 
 def _role_of(invocation: Invocation, source: str) -> str:
