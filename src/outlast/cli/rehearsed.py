@@ -1,4 +1,4 @@
-"""How a rehearsal is shown: a report that a person reads in ten seconds, JSON with all of it, a page, a drafted intent."""
+"""How a rehearsal is shown: a report for a person to read in ten seconds, JSON with all of it, a page, a draft."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a rehearsal: one file of HTML that needs nothing else, with the effect by tenant and table as a picture."""
+"""The page of a rehearsal: one file of HTML that needs nothing else, the effect by tenant and table as a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rehearsal says of itself, as JSON's own values, and by table: the figures that every form of it shows. Pure."""
+"""What a rehearsal says of itself, as JSON's own values, and by table: the figures of every form of it. Pure."""
 
 from __future__ import annotations
 
@@ -119,7 +119,10 @@ def to_json(observed: Observed, verdict: Verdict, seconds: Mapping[str, float]) 
             }
             for change in observed.schema
         ],
-        "truncated": [{"table": one.table, "rows": dict(one.rows)} for one in observed.truncated],
+        "truncated": [
+            {"table": one.table, "rows": {str(key): rows for key, rows in one.rows.items()}}
+            for one in observed.truncated
+        ],
         "rewritten": list(observed.rewritten),
         "locks": [{"table": lock.table, "mode": lock.mode} for lock in observed.locks],
         "sequences": [{"sequence": one.name, "before": one.before, "after": one.after} for one in observed.sequences],

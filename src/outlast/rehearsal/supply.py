@@ -101,7 +101,10 @@ class Supply:
         if changes is None or not self._cache.unpack(self._kind, folder):
             return None
         self.seconds["unpack"] = time.monotonic() - started
-        self.say(f"A copy as of {facts.as_of:%Y-%m-%d %H:%M:%S} UTC was kept; it is brought to {self.at} …")
+        if facts.moment == self.at.text:
+            self.say(f"A copy as of {self.at} was kept.")
+        else:
+            self.say(f"A copy as of {facts.as_of:%Y-%m-%d %H:%M:%S} UTC was kept; it is brought to {self.at} …")
         if facts.moment != self.at.text:
             facts = self._brought_forward(folder, facts, changes)
             self.seconds["refresh"] = time.monotonic() - started - self.seconds["unpack"]
