@@ -23,7 +23,8 @@ PUBLICATION = "outlast_rehearsal"
 SLOT = "outlast_rehearsal"
 SCHEMA = "outlast_rehearsal"
 
-EMPTIED, INSIDE, DROPPED, END = "outlast.emptied", "outlast.inside", "outlast.dropped", "outlast.end"
+EMPTIED, INSIDE, DOING = "outlast.emptied", "outlast.inside", "outlast.doing"
+DROPPED, END = "outlast.dropped", "outlast.end"
 """The messages that stand in the copy's log, by prefix."""
 
 
@@ -90,9 +91,13 @@ def _bracket(connection: psycopg.Connection[Any], table: StoredTable) -> None:
     connection.execute(
         sql.SQL(
             "CREATE TRIGGER aa_outlast_rehearsal_began BEFORE INSERT OR UPDATE OR DELETE ON {} FOR EACH STATEMENT"
-            " EXECUTE FUNCTION outlast_rehearsal.began(); "
+            " EXECUTE FUNCTION outlast_rehearsal.began({}); "
             "ALTER TABLE ONLY {} ENABLE ALWAYS TRIGGER aa_outlast_rehearsal_began"
-        ).format(identifier(table.name), identifier(table.name))
+        ).format(
+            identifier(table.name),
+            sql.Literal("partitioned") if table.kind == "p" else sql.SQL(""),
+            identifier(table.name),
+        )
     )
 
 

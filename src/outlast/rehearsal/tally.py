@@ -30,7 +30,7 @@ from outlast.core.soft_delete import SoftDeleteMarkers
 from outlast.core.table import Table, TableName
 from outlast.core.tenant import TenantKey
 from outlast.rehearsal.cascades import Cascades
-from outlast.rehearsal.instruments import DROPPED, EMPTIED, INSIDE
+from outlast.rehearsal.instruments import DOING, DROPPED, EMPTIED, INSIDE
 from outlast.rehearsal.observed import TouchedRow, TouchedTable, Truncated, row_digest
 from outlast.sources.postgres.transactions import LogicalMessage, Transaction
 
@@ -128,8 +128,9 @@ class Tally:
         self._block: Sequence[Prepared] = ()
         self._begun = 0  # changes of the transaction before the block
         self._messages: list[LogicalMessage] = []
+        self._doing: dict[TableName, str] = {}  # of partitioned tables: what the statement that runs is
         self._inside: set[tuple[TableName, str]] = set()
-        self._before: tuple[TableName, int, bytes, int, Via, bytes] | None = None
+        self._before: tuple[_Shape, bytes, int, Via] | None = None  # a row that left its partition just before
 
     # Transactions
 
@@ -137,6 +138,7 @@ class Tally:
         """Count one transaction. False for one of ours, that only marks a place."""
         self._messages = sorted(transaction.messages, key=lambda message: message.place, reverse=True)
         self._inside.clear()
+        self._doing.clear()
         self._cascades.begin()
         self._begun, self._before = 0, None
         seen = 0
@@ -166,6 +168,9 @@ class Tally:
             message = messages.pop()
             if message.prefix == INSIDE:
                 self._hear_inside(message.content.decode("ascii"))
+            elif message.prefix == DOING:
+                text = message.content.decode("ascii")
+                self._doing[self._root(int(text[:-1]))] = text[-1]
             elif message.prefix == EMPTIED:
                 oid, rows = json.loads(message.content)
                 self._empty(int(oid), rows or {})
@@ -280,30 +285,28 @@ class Tally:
             via = self._via(shape, operation, old, None)
             self._tally(tenant, shape, Operation.HARD_DELETE, via, (), old, 1)
             self._touch(tenant, shape, old, None)
-            if shape.root != shape.relation.name:
-                self._before = (shape.root, shape.relation.oid, self._key(shape, old, 1), tenant, via, old)
+            if self._doing.get(shape.root) == "U":
+                self._before = (shape, old, tenant, via)
                 return
         self._before = None
 
     def _was_moved(self, tenant: int, shape: _Shape, new: bytes) -> bool:
-        """Whether this row was deleted from another partition just before: then both are one UPDATE of its key."""
+        """Whether this row was deleted from another partition just before: then both are one UPDATE of it."""
         assert self._before is not None
-        root, leaf, key, origin, via, old = self._before
-        if root != shape.root or leaf == shape.relation.oid or key != self._key(shape, new, 0) or origin != tenant:
+        was, old, origin, via = self._before
+        if was.root != shape.root or was.relation.oid == shape.relation.oid:
             return False
-        deleted = self._tallies[tenant, shape.name, Operation.HARD_DELETE]
+        deleted = self._tallies[origin, shape.name, Operation.HARD_DELETE]
         deleted.add(via, -1)
-        if deleted.samples and not deleted.rows:
-            deleted.samples.clear()
-        was, now = self._named(self._shapes_of(leaf), old, 1), self._named(shape, new, 0)
-        columns = [name for name in now if was.get(name) != now[name]]
-        self._tally(tenant, shape, Operation.UPDATE, via, columns, new, 0)
+        del deleted.samples[deleted.rows :]
+        before, after = self._named(was, old, 1), self._named(shape, new, 0)
+        columns = [name for name in after if before.get(name) != after[name] and name not in shape.computed]
+        done = Operation.UPDATE if origin == tenant else Operation.MOVE
+        for one in dict.fromkeys((origin, tenant)):
+            self._tally(one, shape, done, via, columns, new, 0)
         self._touch(tenant, shape, None, new)
         self._before = None
         return True
-
-    def _shapes_of(self, oid: int) -> _Shape:
-        return next(shape for shape in self._shapes.values() if shape.relation.oid == oid)
 
     def _named(self, shape: _Shape, row: bytes, start: int) -> dict[str, object]:
         return dict(zip(shape.names, fields_of(row[start:]), strict=True))

@@ -101,7 +101,7 @@ server=$!
 cat >/dev/null
 kill -QUIT $server 2>/dev/null
 wait $server
-[ -e "$folder/keep" ] || rm -rf "$folder"
+[ -e "$folder/keep" ] || rm -rf "$folder" 2>/dev/null
 """
 KEEP = "keep"
 """A file of this name in the folder: the server was stopped on purpose, and its data is wanted."""

@@ -15,6 +15,11 @@ BEGIN
         PERFORM set_config(known, inside, true),
                 pg_logical_emit_message(true, 'outlast.inside', TG_RELID || left(TG_OP, 1) || inside);
     END IF;
+    -- A row that an UPDATE takes to another partition stands in the log as deleted and inserted: so say what was meant.
+    IF TG_NARGS > 0 AND coalesce(current_setting('outlast_rehearsal.d' || TG_RELID, true), '') <> TG_OP THEN
+        PERFORM set_config('outlast_rehearsal.d' || TG_RELID, TG_OP, true),
+                pg_logical_emit_message(true, 'outlast.doing', TG_RELID || left(TG_OP, 1));
+    END IF;
     RETURN NULL;
 END $$;
 

@@ -1,6 +1,7 @@
 -- name: schema_roles
 -- purpose: statements that make every role which owns something here, was granted something here or belongs to such a
---          role. Passwords are left out, and so are the attributes that only a superuser can give: they are remarked.
+--          role, with its settings. Passwords are left out, and so are the attributes that only a superuser can give: those
+--          are remarked.
 WITH RECURSIVE named (oid) AS (
     SELECT s.refobjid FROM pg_catalog.pg_shdepend AS s
      WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
@@ -17,9 +18,13 @@ WITH RECURSIVE named (oid) AS (
     SELECT a.grantee FROM pg_catalog.pg_database AS d
      CROSS JOIN LATERAL pg_catalog.aclexplode(d.datacl) AS a
      WHERE d.datname = pg_catalog.current_database() AND a.grantee <> 0
+), belonging (oid) AS (
+    SELECT oid FROM named
+    UNION
+    SELECT a.member FROM belonging AS b JOIN pg_catalog.pg_auth_members AS a ON a.roleid = b.oid
 ), known AS (
     SELECT r.* FROM pg_catalog.pg_roles AS r
-     WHERE r.oid IN (SELECT oid FROM named) AND r.rolname !~ '^pg_'
+     WHERE r.oid IN (SELECT oid FROM belonging) AND r.rolname !~ '^pg_'
 )
 SELECT pg_catalog.format('DO %L;', pg_catalog.format(
            'BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %L) THEN '
@@ -45,6 +50,23 @@ SELECT * FROM (
      WHERE g.oid IN (SELECT oid FROM known) OR g.rolname ~ '^pg_'
      ORDER BY 1
 ) AS memberships
+UNION ALL
+SELECT * FROM (
+    SELECT pg_catalog.translate(pg_catalog.format('ALTER ROLE %I SET %I = %s;', r.rolname,
+               pg_catalog.split_part(one.assignment, '=', 1),
+               -- A list of names is stored as it was written and must not become one quoted name.
+               CASE WHEN pg_catalog.split_part(one.assignment, '=', 1) IN
+                         ('search_path', 'session_preload_libraries', 'local_preload_libraries', 'temp_tablespaces')
+                    THEN pg_catalog.substr(one.assignment, pg_catalog.strpos(one.assignment, '=') + 1)
+                    ELSE pg_catalog.quote_literal(
+                             pg_catalog.substr(one.assignment, pg_catalog.strpos(one.assignment, '=') + 1))
+               END), E'\n\r', '  ')
+      FROM pg_catalog.pg_db_role_setting AS s
+      JOIN known AS r ON r.oid = s.setrole
+     CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS one (assignment)
+     WHERE s.setdatabase = 0
+     ORDER BY 1
+) AS settings
 UNION ALL
 SELECT * FROM (
     SELECT pg_catalog.translate(

@@ -1,0 +1,110 @@
+"""Copies: kept sealed, brought forward, and gone whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.rehearsal.conftest import Shop
+
+UPDATE = "UPDATE pages SET title = 'x' WHERE site_id = 3;\n"
+
+
+def processes_in(folder: Path) -> list[str]:
+    done = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if str(folder) in line and "ps -eo" not in line]
+
+
+def wait_for(folder: Path, name: str, process: subprocess.Popen[str]) -> Path:
+    deadline = time.monotonic() + 60
+    while True:
+        found = [path for path in folder.glob(f"outlast-copy-*/{name}")]
+        if found:
+            return found[0]
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_second_rehearsal_takes_the_copy_that_was_kept(shop: Shop) -> None:
+    """Nothing in the clear is left between the two, and what the first script did is not in the second's copy."""
+    script = shop.script(UPDATE)
+    shop.rehearse(script, exit_code=3)
+    assert not list(shop.temporary.iterdir())
+    kept = list(shop.copies.glob("*.copy"))
+    assert kept
+    assert all(b"page 10" not in path.read_bytes() and b"site-10" not in path.read_bytes() for path in kept)
+    again = shop.rehearse(script, exit_code=3)
+    assert again["copy"]["kept"]
+    assert again["effect"] == {"public.pages": {"update": 4}}
+
+
+def test_a_kept_copy_is_brought_to_the_newest_moment(shop: Shop) -> None:
+    """What changed since is written into it, and the script sees it."""
+    shop.rehearse(shop.script(UPDATE), exit_code=3)
+    shop.query("UPDATE pages SET title = 'y', site_id = 4 WHERE id = 2")  # it was site 3's
+    shop.query("DELETE FROM pages WHERE id = 902")  # one of site 3's, with its note
+    shop.query("INSERT INTO pages (site_id, title) VALUES (3, 'new'), (3, 'newer'), (3, 'newest')")
+    shop.outlast.done("backup")
+    found = shop.rehearse(shop.script(UPDATE), exit_code=3)
+    assert found["copy"]["kept"]
+    assert found["effect"] == {"public.pages": {"update": 5}}
+    assert "refresh" in found["seconds"]
+
+
+def test_a_changed_schema_makes_a_new_copy(shop: Shop) -> None:
+    """What was kept is of no use then."""
+    shop.query("ALTER TABLE plans ADD COLUMN IF NOT EXISTS price int")
+    shop.outlast.done("backup")
+    found = shop.rehearse(shop.script("UPDATE plans SET price = 1;"), exit_code=3)
+    assert not found["copy"]["kept"]
+    assert found["effect"] == {"public.plans": {"update": 2}}
+
+
+def test_bytes_that_were_changed_are_not_used(shop: Shop) -> None:
+    """A kept copy that is not what was sealed is built anew."""
+    script = shop.script(UPDATE)
+    shop.rehearse(script, exit_code=3)
+    for path in shop.copies.glob("*.copy"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert not shop.rehearse(script, exit_code=3)["copy"]["kept"]
+
+
+@pytest.mark.parametrize("guard", [False, True])
+def test_kill_9_leaves_nothing(shop: Shop, guard: bool) -> None:
+    """The server's guard removes the copy with its owner; where the guard is killed as well, the next start does."""
+    script = shop.script("SELECT pg_sleep(60);\n", "sleep.sql")
+    process = shop.outlast.start("rehearse", "--role", "app", script)
+    folder = wait_for(shop.temporary, "routes.sqlite", process).parent
+    guards = [int(line.split()[0]) for line in _guards(folder)]
+    if guard:
+        for pid in guards:
+            os.kill(pid, signal.SIGKILL)
+    process.kill()
+    process.communicate()
+    if not guard:
+        _until(lambda: not processes_in(folder) and not (folder / "data").exists())
+    assert list(shop.copies.glob("*.lock"))
+    shop.rehearse(shop.script(UPDATE), exit_code=3)
+    assert not processes_in(folder)
+    assert not list(shop.temporary.iterdir())
+    assert not list(shop.copies.glob("*.lock"))
+
+
+def _guards(folder: Path) -> list[str]:
+    done = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    return [line.strip() for line in done.stdout.splitlines() if f"guard {folder}" in line]
+
+
+def _until(condition: object) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
