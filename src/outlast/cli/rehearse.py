@@ -14,6 +14,8 @@ from outlast.core.errors import ExitCode, OutlastError, UsageError
 
 if TYPE_CHECKING:
     from outlast.core.intent import Intent
+    from outlast.rehearsal.clone import CloneSupply
+    from outlast.rehearsal.rehearse import Supplying
     from outlast.rehearsal.script import Script
     from outlast.rehearsal.supply import Supply
 
@@ -49,6 +51,12 @@ def rehearse(
     server_bin: Annotated[
         str | None, typer.Option(metavar="DIR", help="PostgreSQL's programs for the copy; else those of its version.")
     ] = None,
+    clone_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Rehearse on this database instead, which is used up by it.")
+    ] = None,
+    clone_command: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="The same, by a command that prints the URL of a fresh clone.")
+    ] = None,
     html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the report as a page as well.")] = None,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who rehearses; else this system's user.")] = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that fill the copy.")] = 2,
@@ -79,7 +87,11 @@ def rehearse(
         declared,
         twice,
     )
-    supply = _supply(invocation, source, at, server_bin, tuple(tenants or ()), jobs)
+    supply: Supplying
+    if clone_url or clone_command:
+        supply = _clone(invocation, source, clone_url, clone_command)
+    else:
+        supply = _supply(invocation, source, at, server_bin, tuple(tenants or ()), jobs)
     done = carry_out(supply, request)
     receipt = receipt_for(invocation, request, done, by)
     return show(
@@ -168,6 +180,13 @@ def _supply(
         jobs,
         say=invocation.output.note,
     )
+
+
+def _clone(invocation: Invocation, source: str, url: str | None, command: str | None) -> CloneSupply:
+    from outlast.rehearsal.clone import CloneSupply
+
+    production = invocation.target(source)
+    return CloneSupply(production, invocation.ownership(source), url, command, say=invocation.output.note)
 
 
 def _binaries(folder: str | None, major: int) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import conninfo, sql
 
 from outlast.core.errors import NotFoundError, SourceError
 from outlast.core.table import TableName
@@ -29,7 +29,7 @@ from outlast.restore.moments import At
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.query import identifier
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.server import EmbeddedServer, initialize, serving, stop
+from outlast.sources.postgres.server import KEEP, EmbeddedServer, initialize, serving, stop
 from outlast.sources.postgres.session import Target, connect
 from outlast.vault.reader import TenantEntry, Vault
 
@@ -53,7 +53,7 @@ SERVING: Mapping[str, str] = {
     "max_prepared_transactions": "8",
     "autovacuum": "off",
     "log_min_messages": "log",
-    "log_line_prefix": "%p ",
+    "log_line_prefix": "%p [%a] ",
     "max_worker_processes": "8",
 }
 
@@ -91,8 +91,14 @@ class Copy:
     cached: bool = False
 
     def url_of(self, role: str) -> str:
-        assert self.server is not None
-        return self.server.url(self.facts.database, role)
+        """The copy's URL as a role. On a clone the superuser's session takes the role on: it may not let us log in."""
+        if self.server is not None:
+            return self.server.url(self.facts.database, role)
+        parameters = conninfo.conninfo_to_dict(self.url)
+        if parameters.get("user") == role:
+            return self.url
+        escaped = role.replace("\\", "\\\\").replace(" ", "\\ ")
+        return conninfo.make_conninfo(self.url, options=f"-c role={escaped}")
 
 
 def chosen_entries(vault: Vault, source: str, at: At, only: Sequence[str]) -> list[TenantEntry]:
@@ -217,11 +223,15 @@ class Builder:
 
 @contextmanager
 def serve_copy(
-    binaries: Path, folder: Path, facts: CopyFacts, *, isolated: bool, cached: bool = False
+    binaries: Path, folder: Path, facts: CopyFacts, *, isolated: bool, cached: bool = False, log_all: bool = False
 ) -> Iterator[Copy]:
-    """Start the server of a copy that was built or unpacked. When the block ends it is gone, folder and all."""
-    (folder / "keep").unlink(missing_ok=True)
-    with serving(binaries, folder, SERVING, isolated=isolated) as server:
+    """Start the server of a copy that was built or unpacked. When the block ends it is gone, folder and all.
+
+    `log_all`: every statement is to stand in its log, in the folder: those of a command are not known otherwise.
+    """
+    (folder / KEEP).unlink(missing_ok=True)
+    settings = {**SERVING, "log_statement": "all" if log_all else "none"}
+    with serving(binaries, folder, settings, isolated=isolated) as server:
         yield Copy(server.url(facts.database), facts, "vault", server, isolated, cached)
 
 

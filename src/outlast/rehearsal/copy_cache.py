@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -102,6 +103,7 @@ class Cache:
                     _restore(stream, folder / name, mode, size)
         except (OSError, InvalidTag, StopIteration, ValueError):
             self.forget(kind)
+            shutil.rmtree(folder / "data", ignore_errors=True)
             return False
         return True
 

@@ -24,7 +24,7 @@ SLOT = "outlast_rehearsal"
 SCHEMA = "outlast_rehearsal"
 
 EMPTIED, INSIDE, DOING = "outlast.emptied", "outlast.inside", "outlast.doing"
-DROPPED, END = "outlast.dropped", "outlast.end"
+DROPPED, NOTIFIED, END = "outlast.dropped", "outlast.notified", "outlast.end"
 """The messages that stand in the copy's log, by prefix."""
 
 

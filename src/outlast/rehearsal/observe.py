@@ -39,6 +39,7 @@ from outlast.rehearsal.observed import (
     SchemaChange,
 )
 from outlast.rehearsal.routes import Routes, set_aside
+from outlast.rehearsal.said import Said, statements_in
 from outlast.rehearsal.tally import Dropped, Tally
 from outlast.rehearsal.trial import Performance, Trial
 from outlast.sources.postgres.catalog import OwnershipSettings
@@ -136,7 +137,8 @@ class Observation:
         wal_bytes: int,
         capture_s: float,
     ) -> Observed:
-        facts = self.copy.facts
+        facts, log = self.copy.facts, self._log()
+        said = Said.of(statements_in(log) if circumstances.command else trial.statements)
         effect = tally.effect()
         dropped = [_dropped(one) for one in tally.dropped if one.kind in _KINDS]
         return Observed(
@@ -154,7 +156,9 @@ class Observation:
             began=trial.began,
             transactions=tally.transactions,
             large_objects=state.large_objects_changed(self._before, after),
-            attempts=attempts(self._log()),
+            notified=tuple(dict.fromkeys([*tally.notified, *said.notified])),
+            attempts=attempts(log),
+            unguarded=tuple(said.unguarded),
             error=trial.error,
             wal_bytes=wal_bytes,
             script_seconds=trial.seconds,

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from outlast.core.intent import Intent
 from outlast.rehearsal.copy import Copy, age_s
 from outlast.rehearsal.observe import Observation
 from outlast.rehearsal.observed import Circumstances, Doubt, Inconclusive, Observed
 from outlast.rehearsal.script import Script
-from outlast.rehearsal.supply import Supply
 from outlast.rehearsal.trial import (
     CommandPerformance,
     Performance,
@@ -28,6 +29,16 @@ from outlast.sources.postgres.catalog import OwnershipSettings
 from outlast.sources.postgres.schema import Catalog
 
 Say = Callable[[str], None]
+
+
+class Supplying(Protocol):
+    """Gives fresh copies: from the vault (supply.py), or clones (clone.py). `seconds` is filled as that takes time."""
+
+    say: Say
+    seconds: dict[str, float]
+    log_all: bool
+
+    def copy(self) -> AbstractContextManager[tuple[Copy, Path]]: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Rehearsal:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def rehearse(supply: Supply, request: Request) -> Rehearsal:
+def rehearse(supply: Supplying, request: Request) -> Rehearsal:
     """Rehearse once, or twice on two fresh copies. Raises what building the copy raises."""
     seconds: dict[str, float] = {}
     observed, catalog = _once(supply, request, seconds)
@@ -66,9 +77,9 @@ def rehearse(supply: Supply, request: Request) -> Rehearsal:
     return Rehearsal(observed, judge(observed, request.intent, refusals=refusals), catalog, again, seconds)
 
 
-def _once(supply: Supply, request: Request, seconds: dict[str, float]) -> tuple[Observed, Catalog]:
+def _once(supply: Supplying, request: Request, seconds: dict[str, float]) -> tuple[Observed, Catalog]:
     started = time.monotonic()
-    supply.seconds = seconds
+    supply.seconds, supply.log_all = seconds, request.script is None
     with supply.copy() as (copy, folder):
         return _watched(copy, request, folder, started, seconds, supply.say)
 

@@ -44,6 +44,7 @@ class Supply:
     jobs: int = 2
     keeps: bool = True
     base: Path | None = None  # where copies lie while they are used; else the system's temporary folder
+    log_all: bool = False
     say: Say = lambda _: None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -53,7 +54,9 @@ class Supply:
         sweep(self.registry)
         with workspace(self.registry, self.base) as folder:
             facts, cached = self._unpacked(folder) or (self._built(folder), False)
-            with serve_copy(self.binaries, folder, facts, isolated=may_isolate(), cached=cached) as copy:
+            with serve_copy(
+                self.binaries, folder, facts, isolated=may_isolate(), cached=cached, log_all=self.log_all
+            ) as copy:
                 yield copy, folder
 
     # A new one

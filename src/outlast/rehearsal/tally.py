@@ -30,7 +30,7 @@ from outlast.core.soft_delete import SoftDeleteMarkers
 from outlast.core.table import Table, TableName
 from outlast.core.tenant import TenantKey
 from outlast.rehearsal.cascades import Cascades
-from outlast.rehearsal.instruments import DOING, DROPPED, EMPTIED, INSIDE
+from outlast.rehearsal.instruments import DOING, DROPPED, EMPTIED, INSIDE, NOTIFIED
 from outlast.rehearsal.observed import TouchedRow, TouchedTable, Truncated, row_digest
 from outlast.sources.postgres.transactions import LogicalMessage, Transaction
 
@@ -116,6 +116,7 @@ class Tally:
         self.router = router_of(self)
         self.doubts: dict[str, None] = {}
         self.dropped: list[Dropped] = []
+        self.notified: dict[str, None] = {}  # channels
         self.blind: set[str] = set()  # tables of whose updates the columns are not known
         self.changes = 0
         self.transactions = 0
@@ -174,6 +175,8 @@ class Tally:
             elif message.prefix == EMPTIED:
                 oid, rows = json.loads(message.content)
                 self._empty(int(oid), rows or {})
+            elif message.prefix == NOTIFIED:
+                self.notified[message.content.decode("utf-8", "replace")] = None
             elif message.prefix == DROPPED:
                 told = json.loads(message.content)
                 self.dropped.append(Dropped(told["kind"], told["schema"], told["name"], told["identity"]))

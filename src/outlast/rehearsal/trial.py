@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -43,6 +43,7 @@ class Trial:
     locks: frozenset[Lock] = frozenset()
     counters: Mapping[str, RowCounters] | None = None
     began: datetime | None = None  # the server's time when its transaction did
+    statements: tuple[str, ...] = ()  # of a script; a command's stand in the server's log
 
 
 class Performance(Protocol):
@@ -58,8 +59,10 @@ class ScriptPerformance:
     script: Script
 
     def __call__(self, url: str, watch: psycopg.Connection[Any]) -> Trial:
-        if self.script.unguarded:
-            return self._unguarded(url, watch)
+        done = self._unguarded(url, watch) if self.script.unguarded else self._guarded(url, watch)
+        return replace(done, statements=tuple(one.text for one in self.script.statements))
+
+    def _guarded(self, url: str, watch: psycopg.Connection[Any]) -> Trial:
         with closing(connect(Target(url), role="run", read_only=False)) as session:
             row = session.execute("SELECT pg_catalog.now()").fetchone()  # also opens the transaction
             assert row is not None

@@ -77,7 +77,7 @@ def test_a_script_by_psql(shop: Shop) -> None:
 
 
 def test_a_command_gets_neither_keys_nor_the_network(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The vault's key does not reach it, nor does it reach anything else where the system gives it a network of its own."""
+    """The vault's key does not reach it, nor does it reach anything where the system gives it a network of its own."""
     monkeypatch.setenv("OUTLAST_IDENTITY", "secret")
     code = (
         "import os, socket, sys\n"

@@ -23,7 +23,7 @@ def processes_in(folder: Path) -> list[str]:
 def wait_for(folder: Path, name: str, process: subprocess.Popen[str]) -> Path:
     deadline = time.monotonic() + 60
     while True:
-        found = [path for path in folder.glob(f"outlast-copy-*/{name}")]
+        found = list(folder.glob(f"outlast-copy-*/{name}"))
         if found:
             return found[0]
         assert process.poll() is None, process.communicate()

@@ -72,6 +72,15 @@ BEGIN
     END LOOP;
 END $$;
 
+-- What is sent to listeners by function; the command NOTIFY stands in the script.
+SET LOCAL allow_system_table_mods = on;
+ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_itself;
+CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_catalog.pg_logical_emit_message(true, 'outlast.notified', $1), pg_catalog.pg_notify_itself($1, $2);
+END $$;
+SET LOCAL allow_system_table_mods = off;
+
 CREATE EVENT TRIGGER outlast_rehearsal_dropped ON sql_drop EXECUTE FUNCTION outlast_rehearsal.dropped();
 CREATE EVENT TRIGGER outlast_rehearsal_made ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') EXECUTE FUNCTION outlast_rehearsal.made();
