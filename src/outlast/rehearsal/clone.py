@@ -1,6 +1,6 @@
 """A copy that somebody else made: a branch, a clone, a restored snapshot, by its URL or by a command that prints one.
 
-It is instrumented as our own copies are, and used up by the script. Outlast does not know what is in it, nor as of when,
+It is instrumented as our own copies are, and used up by the script. Outlast does not know what is in it nor as of when,
 so a verdict on it is inconclusive unless the intent accepts that (`foreign-clone`).
 """
 

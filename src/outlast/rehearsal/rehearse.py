@@ -34,9 +34,10 @@ Say = Callable[[str], None]
 class Supplying(Protocol):
     """Gives fresh copies: from the vault (supply.py), or clones (clone.py). `seconds` is filled as that takes time."""
 
-    say: Say
     seconds: dict[str, float]
     log_all: bool
+
+    def say(self, text: str, /) -> None: ...
 
     def copy(self) -> AbstractContextManager[tuple[Copy, Path]]: ...
 

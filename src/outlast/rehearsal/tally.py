@@ -7,7 +7,7 @@ Counts by tenant, table and operation, how each came about, which columns, some 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from outlast.capture.numbering import Numbering
@@ -94,6 +94,23 @@ class Dropped:
     identity: str
 
 
+def _without_truncates(prepared: Sequence[Prepared]) -> Iterator[Sequence[Prepared]]:
+    """The runs between TRUNCATEs, which our own trigger counts: the router could only say that it does not know."""
+    if all(one[2] != OP_TRUNCATE for one in prepared):
+        yield prepared
+        return
+    run: list[Prepared] = []
+    for one in prepared:
+        if one[2] == OP_TRUNCATE:
+            if run:
+                yield run
+            run = []
+        else:
+            run.append(one)
+    if run:
+        yield run
+
+
 class Tally:
     """Feed it each transaction's prepared changes by `take`, then read `effect` and the rest."""
 
@@ -144,11 +161,12 @@ class Tally:
         self._begun, self._before = 0, None
         seen = 0
         for prepared in blocks:
-            self._block = prepared
-            self._unknown(prepared)
-            self.router.route(prepared)
-            self._begun += len(prepared)
-            seen += len(prepared)
+            for run in _without_truncates(prepared):
+                self._block = run
+                self._unknown(run)
+                self.router.route(run)
+                self._begun += len(run)
+            self._begun = seen = seen + len(prepared)
         self._hear(self._begun + 1)
         self.router.end()
         self.changes += seen
@@ -158,7 +176,7 @@ class Tally:
     def _unknown(self, prepared: Sequence[Prepared]) -> None:
         """Tables that nobody classified: the script made them, or they are ignored. The router passes them over."""
         for place, (way, relation, operation, old, new, _, _) in enumerate(prepared):
-            if way is None and operation != OP_TRUNCATE:
+            if way is None:
                 self._hear(self._begun + place)
                 self._count(SHARED_NUMBER, self._shape(relation), operation, old, new)
 
@@ -203,8 +221,6 @@ class Tally:
     # routing.Sink
 
     def change(self, tenant: int, operation: int, table: LoggedTable, old: bytes | None, new: bytes | None) -> None:
-        if operation == OP_TRUNCATE:
-            return  # counted by the trigger, which also knows how many
         place = self.router.place
         if self._messages:
             self._hear(self._begun + place)

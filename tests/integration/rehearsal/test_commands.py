@@ -1,4 +1,4 @@
-"""Any command rehearsed on a copy: it finds its database by DATABASE_URL and PG*, and every transaction of its is seen."""
+"""Any command rehearsed on a copy: it finds its database by DATABASE_URL and PG*, and all its transactions are seen."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.rehearsal.conftest import Shop
+from tests.servers import DEBIAN_BINARIES, Server
 
 UPDATE = "UPDATE pages SET title = 'x' WHERE site_id = 3;\n"
 
@@ -108,3 +109,50 @@ def _until(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_clone_of_others_is_inconclusive_unless_accepted(shop: Shop, server: Server) -> None:
+    """What is in it only its maker knows; production itself is refused."""
+    intent = "-- outlast: tenants site-3\n-- outlast: effect public.pages update(title) rows=0..9\n"
+    script = shop.script(intent + UPDATE)
+    refused = shop.run("rehearse", "--role", "app", "--clone-url", shop.url, script)
+    assert refused.exit_code == 3
+    assert "that of the source itself" in refused.stderr
+    with server.copies() as copy:
+        found = shop.rehearse("--clone-url", copy(shop.url), script, exit_code=1)
+        assert found["copy"]["from"] == "clone-url"
+        assert found["role"] == "app"
+        assert found["effect"]["public.pages"]["update"] >= 4
+        assert [one.partition(":")[0] for one in found["inconclusive"]] == ["foreign-clone"]
+    with server.copies() as copy:
+        accepted = shop.script("-- outlast: accept foreign-clone\n" + intent + UPDATE)
+        found = shop.rehearse("--clone-command", f"echo {copy(shop.url)}", accepted, exit_code=0)
+        assert found["copy"]["from"] == "clone-command"
+
+
+@pytest.mark.system
+def test_another_version_than_the_source_is_inconclusive(shop: Shop) -> None:
+    """The copy's programs can be chosen."""
+    script = shop.script(
+        "-- outlast: tenants all\n-- outlast: effect public.plans update(name) rows=2\nUPDATE plans SET name = 'x';\n"
+    )
+    found = shop.rehearse("--server-bin", str(DEBIAN_BINARIES), script, exit_code=1)
+    assert found["copy"]["server"].startswith("PostgreSQL 15")
+    assert found["inconclusive"][0] == "other-version: the source is PostgreSQL 18, the copy 15"
+
+
+@pytest.mark.system
+def test_postgresql_15(debian_shop: Shop) -> None:
+    """The same on a source of PostgreSQL 15, whose copy is one too, where its collation can be had."""
+    script = debian_shop.script(
+        "DELETE FROM sites WHERE id = 5;\nUPDATE settings SET name = 'style' WHERE site_id = 4;\nTRUNCATE notes;\n"
+        "SELECT pg_notify('news', 'x');\nNOTIFY more;\n"
+    )
+    found = debian_shop.rehearse(script, role="postgres", exit_code=3)
+    assert found["copy"]["server"].startswith("PostgreSQL 15")
+    assert found["failed"] is None
+    assert found["effect"]["public.sites"] == {"hard-delete": 1}
+    assert found["effect"]["public.settings"] == {"hard-delete": 1, "update": 1}
+    assert found["effect"]["public.notes"]["truncate"] == 3596
+    assert found["notified"] == ["news", "more"]
+    assert not found["inconclusive"]
