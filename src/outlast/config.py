@@ -333,7 +333,8 @@ def _names(place: tuple[str, ...], *, tool: bool) -> Iterator[str]:
     if not place:
         yield from Document.model_fields
         return
-    section = SECTIONS.get(f"{place[0]}.NAME" if f"{place[0]}.NAME" in SECTIONS else place[0])
+    heading = f"{place[0]}.NAME" if f"{place[0]}.NAME" in SECTIONS else place[0]
+    section = SECTIONS.get(f"{heading} (a tool)" if tool else heading)
     if section is not None:
         yield from section.model_fields
 

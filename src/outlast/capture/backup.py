@@ -64,6 +64,7 @@ class BackupOptions:
     jobs: int = 2
     full: bool = False  # read every row, whatever the fingerprints say
     tenants: tuple[str, ...] | None = None  # only these, by key or label, and shared data; None means all
+    write_unchanged: bool = True  # False: where nothing changed, no run is written, and the newest one is given back
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ class _Backup:
         else:
             census = self._take_census(reading, part, tenants, since)
             decision = self._decide(census, tenants, basis, index)
+            if not (self._options.write_unchanged or decision.tasks or decision.relabelled or decision.resumed):
+                return self._unchanged(index, reading, census, began)
             found = self._read_changed(workers, part, census, decision)
         with Spool(place.state.directory) as spool, putting(place.store) as create:
             packer = Packer(context, place.keys, spool, create)
@@ -166,6 +169,14 @@ class _Backup:
             size_bytes=self._size_bytes,
             seconds=time.monotonic() - began,
             notices=notices,
+        )
+
+    def _unchanged(self, index: RunIndex, reading: Reading, census: Census, began: float) -> BackupResult:
+        rows = sum(census.rows_by_table().values())
+        tenants = len(set(census.tenants) - RESERVED)
+        took = time.monotonic() - began
+        return BackupResult(
+            index.run, reading.moment, tenants, 0, rows, 0, census.rows(ORPHAN), 0, 0, took, reading.notices
         )
 
     def _comparable(self, basis: Basis) -> int | None:

@@ -32,10 +32,12 @@ def diff(
     at: Annotated[
         str, typer.Option(metavar="MOMENT", help="From: latest, run:7, a timestamp, an LSN, or before:TRANSACTION.")
     ] = "latest",
-    to: Annotated[str, typer.Option(metavar="MOMENT", help="To: another moment, or live for the database.")] = LIVE,
+    to: Annotated[
+        str, typer.Option(metavar="MOMENT", help="To: another moment, or live for the source itself.")
+    ] = LIVE,
     source: Annotated[str, typer.Option(metavar="NAME", help="The source in outlast.toml.")] = DEFAULT_SOURCE,
 ) -> ExitCode:
-    """Compare a tenant at two moments, or with the live database.
+    """Compare a tenant at two moments, or with the source itself.
 
     Shows what leads from the first state to the second, by table and operation. Ends with 4 where they differ, and with
     0 where they are equal to the last byte.
@@ -66,7 +68,9 @@ def diff(
 
     problem = DifferenceFoundError(
         f"{who} is not the same at {before.moment} and {until}",
-        hint=f"To put back what is gone: outlast restore {who.label or who.key} --at {at}" if to == LIVE else None,
+        hint=f"To put back what is gone: outlast restore {who.label or who.key} --at {at}"
+        if to == LIVE and invocation.config.tool(source) is None
+        else None,
     )
     fields = {
         "tenant": who.key,
@@ -80,6 +84,11 @@ def diff(
 
 
 def _with_live(invocation: Invocation, source: str, before: Past) -> Effect:
+    if invocation.config.tool(source) is not None:
+        from outlast.cli import tooling
+        from outlast.restore.comparison import compare_states
+
+        return compare_states(before, tooling.live_state(invocation, source))
     from psycopg import IsolationLevel
 
     from outlast.restore.comparison import compare_with_live

@@ -67,8 +67,9 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         Entry("tenants", "tenants", "List the tenants that the vault holds."),
         Entry("history", "history", "List the moments to which a tenant can be restored."),
         Entry("show", "show", "Print a tenant's rows of a table out of the vault."),
+        Entry("export", "export", "Write tools' documents as plain files: Markdown, attachments, calendars."),
         Entry("search", "search", "Find words in tickets, pages, alerts and incidents, with no tool at hand."),
-        Entry("diff", "diff", "Compare a tenant at two moments, or with the live database."),
+        Entry("diff", "diff", "Compare a tenant at two moments, or with the source itself."),
     ),
     "Restore": (
         Entry(

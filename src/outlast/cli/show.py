@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli import tooling
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
-from outlast.cli.render import count, table_of
+from outlast.cli.render import age, count, table_of
+from outlast.core.document import COLUMN_NAMES
 from outlast.core.errors import ExitCode, NotFoundError, UsageError
+from outlast.core.row import escape, value
 from outlast.core.row import fields as row_fields
-from outlast.core.row import value
 from outlast.core.table import TableName
 
 if TYPE_CHECKING:
@@ -41,7 +45,8 @@ def show(
 ) -> ExitCode:
     """Print a tenant's rows of a table out of the vault.
 
-    In key order, as they were at the moment. Reads the vault only, so it answers while the database is down.
+    In key order, as they were at the moment. Reads the vault only, so it answers while the database is down. Of a tool
+    it says first how old this is; --key prints the whole document, and may be what people call it (OPS-123).
     """
     from outlast.restore.history import find_entry, past_at
 
@@ -63,6 +68,11 @@ def show(
     if table is None:
         return _tables(invocation, past, head)
     name, stored = _find_table(past, table)
+    documents = stored.layout.columns == COLUMN_NAMES
+    if documents:
+        told = age(datetime.now(UTC) - moment.moment.time)
+        invocation.output.note(f"{source}: as of {moment}, {told} ago (run {moment.run.run})")
+        key = tooling.document_key(invocation, source, name, key)
     columns = list(stored.layout.columns)
     rows: list[Row] = []
     more = False
@@ -78,6 +88,9 @@ def show(
         )
 
     def text(console: Console) -> None:
+        if documents and key is not None:
+            _print_document(console, rows[0])
+            return
         _print_rows(console, columns, [[_short(cell) for cell in row] for row in rows])
         left = f" of {stored.rows:,} (--limit shows more)" if more else ""
         console.print(f"{count(len(rows), 'row')}{left} of {name}, tenant {entry.tenant}, at {moment}")
@@ -136,11 +149,20 @@ def _wanted(stored: PastTable, key: str | None) -> Row | None:
 
 def _rows(past: Past, stored: PastTable, wanted: Row | None) -> Iterator[Row]:
     positions = [stored.layout.columns.index(column) for column in stored.layout.key]
-    for data in past.read(stored):
+    numbers = None
+    if wanted is not None:
+        numbers = stored.holding(b"\t".join(escape((part or "").encode()) for part in wanted))
+    for data in past.read(stored, numbers):
         for line in data.split(b"\n")[:-1]:
             row = tuple(value(field) for field in row_fields(line))
             if wanted is None or tuple(row[position] for position in positions) == wanted:
                 yield row
+
+
+def _print_document(console: Console, row: Row) -> None:
+    """All of a document, to be read."""
+    console.print(f"{row[0]}  {row[1] or ''}".rstrip())
+    console.print(json.dumps(json.loads(row[2] or "null"), ensure_ascii=False, indent=2), soft_wrap=True)
 
 
 def _print_rows(console: Console, columns: list[str], rows: list[list[str]]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from outlast.cli.opening import Invocation
     from outlast.library.copy import LocalCopy
+    from outlast.restore.history import Past
     from outlast.sources.source import Watcher
     from outlast.sources.tools.source import ToolSource
     from outlast.tool_settings import ToolSettings
@@ -134,6 +135,35 @@ def check(invocation: Invocation, name: str, *, tables: bool) -> ExitCode:
             console.print(f"Backups can run. Next: outlast backup {name}")
 
     return invocation.output.finish(fields, text, problem=problem)
+
+
+def document_key(invocation: Invocation, source: str, table: str, key: str | None) -> str | None:
+    """The key of the document that people call `key` (OPS-123), by the local copy; else what was given."""
+    from outlast.library.copy import LocalCopy
+
+    if key is None or key.isdigit() or not copy_path(invocation).is_file():
+        return key
+    with LocalCopy.open(copy_path(invocation)) as copy:
+        if copy.get(source, table, key) is not None:
+            return key
+        found = [
+            hit.document.key
+            for hit in copy.search(key, 1000, source)
+            if hit.document.table == table and hit.document.document.get("key") == key
+        ]
+    return found[0] if len(found) == 1 else key
+
+
+def live_state(invocation: Invocation, name: str) -> Past:
+    """The tool as it is now: fetched into the mirror, and read from there. Nothing is written to the vault."""
+    from outlast.capture.backup import Silent
+    from outlast.restore.reading_state import past_of_reading
+    from outlast.state.local import WriterLock
+
+    tool = tool_source(invocation, name)
+    invocation.closing.enter_context(WriterLock(invocation.config.key_dir, name))
+    reading = invocation.closing.enter_context(tool.read(Silent()))
+    return past_of_reading(reading, tool.tenant)
 
 
 def _lost(resource: object) -> str:

@@ -75,6 +75,8 @@ def verify(
 
 
 def _compared(invocation: Invocation, vault: Vault, source: str, entry: TenantEntry | None) -> Comparison:
+    if invocation.config.tool(source) is not None:
+        return _compared_with_tool(invocation, vault, source)
     from psycopg import IsolationLevel
 
     from outlast.restore.comparison import compare_live
@@ -88,6 +90,18 @@ def _compared(invocation: Invocation, vault: Vault, source: str, entry: TenantEn
         catalog = invocation.catalog(session, source)
         live = read_tenants(session, catalog).values()
         return compare_live(session, catalog, vault, source, run.run, live, chosen, bar.advance)
+
+
+def _compared_with_tool(invocation: Invocation, vault: Vault, source: str) -> Comparison:
+    from outlast.cli import tooling
+    from outlast.restore.comparison import Comparison, compare_states
+    from outlast.restore.history import past_of
+
+    live = tooling.live_state(invocation, source)
+    run = vault.resolve(source)
+    entry = vault.find_tenant(source, live.tenant.key, run.run)
+    effect = compare_states(past_of(vault, source, entry, f"run {run.run}"), live)
+    return Comparison(effect, {live.tenant.key: live.tenant})
 
 
 def _finish(invocation: Invocation, source: str, report: Report, comparison: Comparison | None, live: bool) -> ExitCode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,15 @@ class PastTable:
     pieces: tuple[Piece, ...]
     first_key: bytes
     root: str
+    firsts: tuple[bytes, ...] = ()  # each piece's first key, where they are known
+
+    def holding(self, key: bytes) -> Sequence[int]:
+        """The numbers of the pieces that can have a row with this key (as COPY fields)."""
+        if not self.layout.key or len(self.firsts) != len(self.pieces):
+            return range(len(self.pieces))
+        order = self.layout.order_of
+        place = bisect_right([order(first) for first in self.firsts], order(key)) - 1
+        return [max(0, place)] if self.pieces else []
 
     @property
     def rows(self) -> int:
@@ -71,6 +81,7 @@ def past_of(vault: Vault, source: str, entry: TenantEntry, moment: str) -> Past:
             tuple(Piece(chunk.digest, chunk.rows) for chunk in table.chunks),
             table.chunks[0].first_key if table.chunks else b"",
             table.root,
+            tuple(chunk.first_key for chunk in table.chunks),
         )
 
     def read(table: PastTable, numbers: Sequence[int]) -> Iterator[bytes]:
@@ -113,6 +124,7 @@ def _past_table(name: TableName, state: State) -> PastTable:
         tuple(Piece(piece.digest, piece.rows) for piece in table.pieces),
         table.pieces[0].first_key if table.pieces else b"",
         table.root,
+        tuple(piece.first_key for piece in table.pieces),
     )
 
 

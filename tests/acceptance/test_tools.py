@@ -1,0 +1,155 @@
+"""A tool's day by the installed command: kept, read while it is away, exported; and its token seen nowhere."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Outlast, Result
+from tests.tools import jira, project
+from tests.tools.fake import TOKEN, broken
+from tests.tools.jira import Jira
+
+TABLE = "jira.issues"
+
+
+@pytest.fixture
+def fake() -> Jira:
+    found = Jira()
+    jira.fill(found)
+    return found
+
+
+@pytest.fixture
+def site(fake: Jira, outlast: Outlast) -> Iterator[Outlast]:
+    """A project with Jira in it, while Jira is there."""
+    with fake.serving() as url:
+        project.write(outlast.folder, "desk", "jira", site=url, user=jira.USER)
+        outlast.environment["OUTLAST_DESK_TOKEN"] = TOKEN
+        yield outlast
+
+
+def test_kept_searched_shown_compared_and_exported(fake: Jira, site: Outlast) -> None:
+    """The commands of a database work for a tool: check, backup, status, tenants, history, show, diff, verify."""
+    on = ("--source", "desk")
+    checked = site.done("check", *on).stdout
+    assert "Backups can run" in checked
+    assert "not to be had: automation rules" in checked
+    assert site.done("--json", "backup", "desk").json["rows"] > 100
+    assert site.done("--json", "status", *on).json["tenants"][0]["tenant"] == "acme"
+    assert "acme" in site.done("tenants", *on).stdout
+    shown = site.done("show", *on, "acme", TABLE, "--key", "OPS-3")
+    assert '"summary": "disk full on host 3"' in shown.stdout
+    assert shown.stderr.startswith("desk: as of ")
+    found = site.done("--json", "search", "disk", "host", "3").json
+    assert [one["key"] for one in found["found"] if one["table"] == TABLE] == ["10003"]
+    assert site.done("diff", *on, "acme").exit_code == 0
+    fake.table("issues")["10003"] = {**jira.issue(3, jira.datetime.now(jira.UTC), "solved")}
+    differs = site("--json", "diff", *on, "acme")
+    assert differs.exit_code == 4
+    assert differs.json["effect"] == {TABLE: {"update": 1}}
+    assert site("verify", *on, "--live").exit_code == 4
+    followed = site.done("--json", "follow", "desk", "--until-current").json
+    assert (followed["rounds"], followed["runs_written"]) == (1, 1)
+    assert site.done("verify", *on, "--live").exit_code == 0
+    assert len(site.done("--json", "history", *on, "acme").json["moments"]) == 2
+    assert (
+        '"summary": "disk full on host 3"'
+        in site.done("show", *on, "acme", TABLE, "--key", "10003", "--at", "run:1").stdout
+    )
+
+
+def test_read_while_the_vendor_and_the_vault_are_away(site: Outlast, fake: Jira, tmp_path: Path) -> None:
+    """With the vendor gone the last good backup is shown, searched and exported, its age first; then without the vault."""
+    site.done("backup", "desk")
+    fake.before = lambda number: fake.faults.append(broken(503))
+    away = site("backup", "desk")
+    assert away.exit_code == 1
+    assert "does not answer: it answers HTTP 503" in away.stderr
+    assert "Hint: " in away.stderr
+    assert "disk full" in site.done("show", "--source", "desk", "acme", TABLE, "--key", "10001").stdout
+    (site.folder / "vault").rename(tmp_path / "elsewhere")
+    searched = site.done("search", "comment")
+    assert "the vault cannot be read now" in searched.stderr
+    assert searched.stdout.startswith("desk: as of ")
+    exported = site.done("export", "out")
+    assert "calendar" in exported.stdout
+    issue = next((site.folder / "out" / "desk" / "issues").glob("OPS-3 *.md"))
+    text = issue.read_text()
+    assert text.startswith("---\n")
+    assert '"key": "10003"' in text
+    assert "# disk full on host 3" in text
+    assert "comment 0" in text
+    attached = next(path for path in issue.with_suffix("").iterdir())
+    assert attached.read_bytes() == fake.table("files")["a10003"]["data"]
+
+
+def test_no_secret_is_written_anywhere(site: Outlast, fake: Jira) -> None:
+    """Every command, also where it fails, leaves the token in no output, file or traceback."""
+    told = [
+        site("check", "--source", "desk"),
+        site("check", "--source", "desk", "--tables"),
+        site("backup", "desk"),
+        site("--json", "backup", "desk", "--full"),
+        site("follow", "desk", "--until-current"),
+        site("search", "disk"),
+        site("export", "out"),
+        site("verify", "--source", "desk", "--live"),
+        site("diff", "--source", "desk", "acme"),
+        site("backup", "desk", environment={"OUTLAST_DESK_TOKEN": TOKEN + " wrong"}),
+        site("backup", "desk", environment={"OUTLAST_DESK_TOKEN": TOKEN + "wrong"}),
+    ]
+    assert [one.exit_code for one in told] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1], "\n".join(map(str, told))
+    fake.faults += [broken(403), "html"]
+    told += [site("backup", "desk"), site("--json", "check", "--source", "desk")]
+    config = site.folder / "outlast.toml"
+    config.write_text(config.read_text().replace('patience = "3s"', 'patience = "1s"\ntoken_command = "false"'))
+    told.append(site("backup", "desk", environment={"OUTLAST_DESK_TOKEN": ""}))
+    told.append(_killed(site))
+    marked = [TOKEN, base64.b64encode(f"{jira.USER}:{TOKEN}".encode()).decode()]
+    for result in told:
+        for secret in marked:
+            assert secret not in result.stdout + result.stderr, result.arguments
+        assert "Traceback" not in result.stderr
+    for path in site.folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not [secret for secret in marked if secret.encode() in data], path
+
+
+def _killed(site: Outlast) -> Result:
+    process = site.start("follow", "desk")
+    with pytest.raises(Exception, match="timed out"):
+        process.wait(4)
+    title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    assert TOKEN.encode() not in title
+    os.killpg(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    return Result(("follow", "desk"), process.returncode, out, error)
+
+
+def test_what_is_missing_in_the_configuration_is_named(outlast: Outlast) -> None:
+    """A token, a user, a resource that is none: exit 2, the setting's name, and what to do; a database's command too."""
+    project.write(outlast.folder, "desk", "jira", site="http://127.0.0.1:9")
+    for environment, words in (
+        ({}, "lacks 'user'"),
+        ({"USER_SETTING": "x"}, "lacks 'user'"),
+    ):
+        result = outlast("backup", "desk", environment=environment)
+        assert result.exit_code == 2
+        assert words in result.stderr
+    config = outlast.folder / "outlast.toml"
+    config.write_text(config.read_text() + f'user = "{jira.USER}"\n')
+    assert "OUTLAST_DESK_TOKEN" in outlast("backup", "desk").stderr
+    refused = outlast("restore", "acme", "--source", "desk", environment={"OUTLAST_DESK_TOKEN": TOKEN})
+    assert refused.exit_code == 2, str(refused)
+    config.write_text(config.read_text() + 'skip = ["nothing"]\n')
+    assert "there is no 'nothing'" in outlast("backup", "desk", environment={"OUTLAST_DESK_TOKEN": TOKEN}).stderr
+    config.write_text(config.read_text().replace("skip", "skipp"))
+    assert "Did you mean 'skip'?" in outlast("backup", "desk").stderr
