@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from outlast.capture.route_map import ORPHAN_NUMBER, RouteMap, aliased, aliases_of, plain
+from outlast.capture.route_ids import ORPHAN_NUMBER, aliased, aliases_of, plain
+from outlast.capture.route_map import RouteMap
 from outlast.state.local import HostKey
 
 KEY = HostKey(b"k" * 32)

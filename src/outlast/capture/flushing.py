@@ -16,7 +16,8 @@ from typing import Any
 from outlast.capture.checkpoint import NOTE, Checkpoint
 from outlast.capture.frames import Contents, Frames
 from outlast.capture.numbering import Numbering
-from outlast.capture.route_map import RESERVED_MAX, RouteMap
+from outlast.capture.route_ids import RESERVED_MAX
+from outlast.capture.route_map import RouteMap
 from outlast.core.moment import Lsn
 from outlast.vault.log import LogEnd, SegmentDraft, SegmentWriter
 from outlast.vault.segment import SegmentDetails

@@ -101,6 +101,7 @@ class Follower:
             stack.callback(self._asking.close)
             self._numbers = Numbering(self._map, place.state.host_key, place.keys, place.source)
             self._open(self._patiently(self._begun))
+            self._map.warm()
             self._result = FollowResult(self._flusher.checkpoint.epoch, self._position)
             while not self.stop.is_set() and not self._done():
                 try:

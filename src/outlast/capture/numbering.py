@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from outlast.capture.route_map import ORPHAN_NUMBER, SHARED_NUMBER, RouteMap
+from outlast.capture.route_ids import ORPHAN_NUMBER, SHARED_NUMBER
+from outlast.capture.route_map import RouteMap
 from outlast.core.errors import Refused
 from outlast.core.tenant import ORPHAN, RESERVED, SHARED, Tenant, TenantKey
 from outlast.state.local import HostKey

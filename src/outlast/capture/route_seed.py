@@ -17,7 +17,8 @@ import psycopg
 from psycopg import sql
 
 from outlast.capture.numbering import Numbering
-from outlast.capture.route_map import ORPHAN_NUMBER, Route, RouteMap, Space, aliased
+from outlast.capture.route_ids import ORPHAN_NUMBER, Route, Space, aliased
+from outlast.capture.route_map import RouteMap
 from outlast.capture.route_plan import Canonical, RoutePlan, TablePlan
 from outlast.capture.ways import (
     id_of,

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from outlast.capture.leaves import Leaves
 from outlast.capture.numbering import Numbering
 from outlast.capture.route_map import RouteMap
 from outlast.capture.route_plan import RoutePlan, plan_routes
 from outlast.capture.route_seed import seed_routes
-from outlast.capture.routing import Leaves
 from outlast.core.table import OwnershipKind, TableName
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.following_facts import FollowingFacts, Member, Names, read_following

@@ -9,21 +9,23 @@ TRUNCATE is an entry of every tenant that may have had a row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
+from outlast.capture.leaves import Leaves
 from outlast.capture.numbering import Numbering
-from outlast.capture.route_map import (
+from outlast.capture.route_ids import (
     ID_BYTES,
     ORPHAN_NUMBER,
     RESERVED_MAX,
     SHARED_NUMBER,
     Route,
-    RouteMap,
     aliased,
     aliases_of,
     plain,
 )
+from outlast.capture.route_map import RouteMap
 from outlast.capture.route_plan import RoutePlan
+from outlast.capture.sink import Sink
+from outlast.capture.told import all_unsent, any_unsent, key_before
 from outlast.capture.ways import Way, id_of, way_of
 from outlast.core.change import (
     OP_DELETE,
@@ -34,9 +36,6 @@ from outlast.core.change import (
     Field,
     Relation,
     Unchanged,
-    copy_field,
-    fields_at,
-    fields_of,
 )
 from outlast.core.entries import LoggedTable
 from outlast.core.table import TableName
@@ -47,42 +46,6 @@ _OWNERS_MAX = 20_000
 
 Prepared = tuple[Way | None, Relation, int, bytes | None, bytes | None, bytes | None, Route | None]
 """(way, relation, operation, old tuple, new tuple, id of the row before the change, route that its new owner is)."""
-
-
-class Sink(Protocol):
-    """Where routed changes go. Tenants are numbers."""
-
-    def change(self, tenant: int, operation: int, table: LoggedTable, old: bytes | None, new: bytes | None) -> None: ...
-
-    def move(self, origin: int, to: int, table: LoggedTable, key: bytes, new: bytes) -> None: ...
-
-    def soft_deleted(self, tenant: int, table: LoggedTable) -> None:
-        """The UPDATE just given set a marker of soft deletion."""
-
-    def doubt(self, table: TableName | None, reason: str, *, lasting: bool = False) -> None:
-        """Something of this table cannot be known from here on: it must be read again. `lasting`: the same will be
-        said again and again, and means nothing more then."""
-
-
-class Leaves:
-    """Which root each relation of the stream belongs to, and which relations make up a root."""
-
-    def __init__(self, root_of: Mapping[int, TableName]) -> None:
-        self._root_of = dict(root_of)
-        self._members: dict[TableName, set[int]] = {}
-        for oid, root in root_of.items():
-            self._members.setdefault(root, set()).add(oid)
-
-    def root_of(self, relation: Relation) -> TableName:
-        return self._root_of.get(relation.oid, relation.name)
-
-    def attach(self, oid: int, root: TableName) -> None:
-        """A new leaf, which had no row yet."""
-        self._root_of[oid] = root
-        self._members.setdefault(root, set()).add(oid)
-
-    def of(self, root: TableName) -> set[int]:
-        return self._members.get(root, set())
 
 
 class Router:
@@ -129,16 +92,19 @@ class Router:
     def fetch(self, prepared: Iterable[Prepared]) -> None:
         """Load the routes that these will ask for, in a few statements instead of one each."""
         wanted: set[bytes] = set()
-        for _, _, operation, _, _, row_id, after in prepared:
+        slots, mask = self._map.pairs.slots, self._map.pairs.mask
+        for way, _, operation, _, _, row_id, after in prepared:
             if row_id is not None and operation != OP_INSERT:
-                wanted.add(row_id)
+                assert way is not None
+                if not way.simple or after is None or slots[hash(row_id) & mask] != hash((row_id, after)):
+                    wanted.add(row_id)
             if type(after) is bytes:
                 wanted.add(after)
         self._map.fetch(wanted)
 
     def route(self, prepared: Sequence[Prepared]) -> None:
         """Route some changes of the current transaction, which `prepare` gave."""
-        change, get = self._sink.change, self._map.get
+        change, slots, mask = self._sink.change, self._map.pairs.slots, self._map.pairs.mask
         self._block, self._coming = prepared, None
         for index, (way, relation, operation, old, new, row_id, after) in enumerate(prepared):
             self._place = index
@@ -152,7 +118,13 @@ class Router:
                 change(SHARED_NUMBER, operation, way.logged, old, new)
             elif operation == OP_UPDATE:
                 assert new is not None
-                if old is None and row_id is not None and after is not None and way.simple and get(row_id) == after:
+                if (
+                    old is None
+                    and row_id is not None
+                    and way.simple
+                    and after is not None
+                    and slots[hash(row_id) & mask] == hash((row_id, after))
+                ):
                     change(self._tenant(after), operation, way.logged, None, new)
                     continue
                 self._update(way, old, new, row_id, after)
@@ -265,7 +237,7 @@ class Router:
             if way.markers is not None and way.markers.marks(old, new):
                 self._sink.soft_deleted(from_tenant, way.logged)
         else:
-            self._sink.move(from_tenant, to_tenant, way.logged, self._key(way, old, new), new)
+            self._sink.move(from_tenant, to_tenant, way.logged, key_before(way, old, new), new)
         if before != after or (old is not None and way.row_space is not None) or not way.steady:
             self._rekey(way, old, new, before, after, listed)
         if way.label is not None:
@@ -287,7 +259,7 @@ class Router:
         if tenant != ORPHAN_NUMBER and any(not target.lasting for target in way.targets):
             # Nothing on the server takes care of what points at it: that goes where nobody's rows are, and with it the
             # row, to be deleted there.
-            self._sink.move(tenant, ORPHAN_NUMBER, way.logged, self._key(way, old, old[1:]), _unchanged(old))
+            self._sink.move(tenant, ORPHAN_NUMBER, way.logged, key_before(way, old, old[1:]), all_unsent(old))
             self._sink.change(ORPHAN_NUMBER, OP_DELETE, way.logged, old, None)
         else:
             self._sink.change(tenant, OP_DELETE, way.logged, old, None)
@@ -383,11 +355,11 @@ class Router:
         now: list[bytes | None] = []
         for target, id_ in zip(way.targets, was, strict=True):
             values = target.take(new, 0)
-            now.append(id_ if _unsent(values) else target.id_of(values))
+            now.append(id_ if any_unsent(values) else target.id_of(values))
         row_id = None
         if way.row_space is not None:
             row = way.row(new, 0)
-            row_id = id_of(way.row_space, way.row(old, 1) if old is not None and _unsent(row) else row)
+            row_id = id_of(way.row_space, way.row(old, 1) if old is not None and any_unsent(row) else row)
             if row_id is None:
                 self._sink.doubt(way.logged.name, "a row came without its identity")
             former = None if old is None else id_of(way.row_space, way.row(old, 1))
@@ -452,29 +424,8 @@ class Router:
     def _unknown(self, way: Way, reason: str) -> None:
         self._sink.doubt(way.logged.name, reason)
 
-    def _key(self, way: Way, old: bytes | None, new: bytes) -> bytes:
-        """The row's key before the change, as COPY fields; the whole row where the table has no key."""
-        logged = way.logged
-        told = old[1:] if old is not None and way.keyed else new
-        if logged.key:
-            return b"\t".join([_field(field) for field in fields_at(told, logged.key_positions)])
-        return b"\t".join([_field(field) for field in fields_of(told)])
-
     def _relabel(self, way: Way, tenant: int, new: bytes) -> None:
         assert way.label is not None
         (label,) = way.label(new, 0)
         if not isinstance(label, Unchanged) and tenant > RESERVED_MAX:
             self._numbers.relabel(tenant, None if label is None else label.decode("utf-8", "surrogateescape"))
-
-
-def _unchanged(old: bytes) -> bytes:
-    """A new tuple of which no value was sent."""
-    return old[1:3] + b"u" * int.from_bytes(old[1:3], "big")
-
-
-def _unsent(values: Sequence[Field]) -> bool:
-    return any(isinstance(value, Unchanged) for value in values)
-
-
-def _field(field: Field) -> bytes:
-    return b"" if isinstance(field, Unchanged) else copy_field(field)

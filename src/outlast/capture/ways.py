@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
-from outlast.capture.route_map import Route, RouteMap, Space
+from outlast.capture.route_ids import Route, Space
+from outlast.capture.route_map import RouteMap
 from outlast.capture.route_plan import Canonical, RoutePlan, TablePlan
 from outlast.core.change import Field, Relation, Unchanged
 from outlast.core.entries import LoggedTable

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from outlast.capture.numbering import Numbering
-from outlast.capture.route_map import SHARED_NUMBER
-from outlast.capture.routing import Leaves, Prepared, Router
+from outlast.capture.leaves import Leaves
+from outlast.capture.route_ids import SHARED_NUMBER
+from outlast.capture.routing import Prepared, Router
 from outlast.core.change import (
     OP_INSERT,
     OP_TRUNCATE,
