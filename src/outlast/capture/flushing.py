@@ -3,12 +3,16 @@
 In that order and never otherwise. What interrupts it between two steps costs nothing but work: the server sends again
 what was not confirmed, the vault's log says what it has, and the map is as of its own checkpoint. A transaction that
 memory cannot hold is written in parts; the map's share of it waits aside until the last one.
+
+The first step, sealing and putting, is on its way in a thread while routing goes on, one segment at a time (`begin`);
+the others are done by whoever asks whether it has landed (`land`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +23,7 @@ from outlast.capture.numbering import Numbering
 from outlast.capture.route_ids import RESERVED_MAX
 from outlast.capture.route_map import RouteMap
 from outlast.core.moment import Lsn
-from outlast.vault.log import LogEnd, SegmentDraft, SegmentWriter
+from outlast.vault.log import LogEnd, SegmentDraft, SegmentWriter, Written
 from outlast.vault.segment import SegmentDetails
 from outlast.vault.store import Store
 
@@ -47,8 +51,21 @@ class Flushed:
     partial: bool
 
 
+@dataclass(slots=True)
+class _Underway:
+    """A segment that is not in the vault yet, and what is to count on this host once it is."""
+
+    draft: SegmentDraft
+    contents: Contents
+    position: Lsn
+    notes: Mapping[str, Mapping[str, Any]]
+    partial: bool
+    began: float
+    putting: Future[Written] | None = None
+
+
 class Flusher:
-    """Writes what `frames` holds. After a passing fault call `flush` again: it goes on with the same segment."""
+    """Writes what `frames` holds. After a passing fault call again: it goes on with the same segment."""
 
     def __init__(
         self,
@@ -74,59 +91,98 @@ class Flusher:
         self._map = map_
         self._numbers = numbers
         self._end = end
-        self._draft: tuple[SegmentDraft, Contents] | None = None
+        self._underway: _Underway | None = None
+        self._landed: list[Flushed] = []
         self._sequences: dict[str, int] = {}
+        self._thread = ThreadPoolExecutor(1, "outlast flush")
 
     @property
     def waiting(self) -> bool:
-        """Whether a segment could not be put, and is waiting to be."""
-        return self._draft is not None
+        """Whether a segment is not in the vault yet: on its way there, or it could not be put."""
+        return self._underway is not None
 
-    def flush(
+    @property
+    def busy(self) -> bool:
+        """Whether one is on its way just now: asking whether it landed would be waiting."""
+        one = self._underway
+        return one is not None and one.putting is not None and not one.putting.done()
+
+    def begin(
         self, position: Lsn, as_of: datetime, sequences: Mapping[str, int] | None = None, *, partial: bool = False
-    ) -> Flushed:
-        """Put a segment. Everything up to `position` was routed; where `partial`, that and a part of what follows.
+    ) -> None:
+        """Send a segment on its way, when the one before has landed. Everything up to `position` was routed; where
+        `partial`, that and a part of what follows.
 
-        A segment that could not be put before is put first, as it was.
-
-        Raises TransientError and VaultError as the store does; nothing counts then, and the same call can be repeated.
+        Raises TransientError and VaultError as the store does; the same call can be repeated then.
         """
-        began = time.monotonic()
-        if self._draft is not None:
-            self._put(self._draft)
-        self._draft = self._drafted(position, as_of, sequences or {})
-        contents, size_bytes = self._put(self._draft)
+        self.land()
+        draft, contents = self._drafted(position, as_of, sequences or {})
+        notes: Mapping[str, Mapping[str, Any]] = {}
         if partial:
             self._map.spill()
         else:
-            self.settle(position)
-        return Flushed(
-            self._end.segment,
-            self.in_vault,
-            sum(summary.last for summary in contents.transactions),
-            contents.changes,
-            len(contents.writers),
-            size_bytes,
-            time.monotonic() - began,
-            partial,
-        )
+            notes = self.more_notes()
+            self._map.freeze()
+        self._underway = _Underway(draft, contents, position, notes, partial, time.monotonic())
+        self._send(self._underway)
 
-    def _put(self, drafted: tuple[SegmentDraft, Contents]) -> tuple[Contents, int]:
-        draft, contents = drafted
-        written = self._writer.write(draft, self._end)
-        self._draft = None
-        self._end = written.end
-        self.in_vault = draft.position
-        self._sequences.update(draft.details.sequences)
-        return contents, written.size_bytes
+    def land(self) -> None:
+        """Wait for what is on its way, put what could not be put again, and make it count.
+
+        Raises as `begin`.
+        """
+        one = self._underway
+        if one is None:
+            return
+        if one.putting is None:
+            self._send(one)
+            assert one.putting is not None
+        try:
+            written = one.putting.result()
+        finally:
+            one.putting = None
+        self._end, self.in_vault = written.end, one.draft.position
+        self._sequences.update(one.draft.details.sequences)
+        self._underway = None
+        self._landed.append(
+            Flushed(
+                self._end.segment,
+                self.in_vault,
+                sum(summary.last for summary in one.contents.transactions),
+                one.contents.changes,
+                len(one.contents.writers),
+                written.size_bytes,
+                time.monotonic() - one.began,
+                one.partial,
+            )
+        )
+        if not one.partial:
+            self._count(one.position, one.notes)
+
+    def take(self) -> list[Flushed]:
+        """The segments that have landed since this was last asked."""
+        landed, self._landed = self._landed, []
+        return landed
+
+    def close(self) -> None:
+        """Let nothing be on its way any more, and forget what did not arrive: it was never confirmed."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._underway = None
 
     def settle(self, position: Lsn) -> None:
-        """Make what was routed count on this host, up to `position`, of which the vault has everything that matters."""
+        """Nothing waits: what was routed counts on this host, up to `position`, of which the vault has everything that
+        matters."""
+        self._count(position, self.more_notes())
+
+    def _send(self, one: _Underway) -> None:
+        one.putting = self._thread.submit(self._writer.write, one.draft, self._end)
+
+    def _count(self, position: Lsn, notes: Mapping[str, Mapping[str, Any]]) -> None:
         self.checkpoint = replace(
             self.checkpoint, position=position, segment=self._end.segment, digest=self._end.digest or ""
         )
         self._numbers.save()
-        self._map.commit({NOTE: self.checkpoint.to_json(), **self.more_notes()})
+        self._map.commit({NOTE: self.checkpoint.to_json(), **notes})
 
     def _drafted(self, position: Lsn, as_of: datetime, sequences: Mapping[str, int]) -> tuple[SegmentDraft, Contents]:
         frames: dict[str, tuple[str, bytes | bytearray]] = {}

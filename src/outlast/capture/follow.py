@@ -32,8 +32,10 @@ from outlast.capture.route_map import RouteMap
 from outlast.capture.routes import Tables, look
 from outlast.capture.routing import Prepared, Router
 from outlast.capture.schema_watch import SchemaWatch
+from outlast.capture.sealing import Sealing
 from outlast.capture.watching import Watch
-from outlast.core.errors import OutlastError, Refused, SourceError, TransientError, VaultError
+from outlast.capture.writing import BACK_OFF_S, Writing
+from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.following_health import verify
 from outlast.sources.postgres.schema_events import ChangeKind
@@ -45,11 +47,11 @@ from outlast.state.local import WriterLock
 from outlast.vault.log import SegmentWriter
 
 RECEIVE_S = 0.25
+LANDING_S = 0.02  # while a segment is on its way: it is confirmed as soon as it has landed
 VERIFY_S = 60.0
 IDLE_SEGMENT_S = 60.0
 UNSAVED_MAX = 150_000
 LARGE_CHANGES = 20_000
-BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Follower:
@@ -75,9 +77,9 @@ class Follower:
         self._watcher = watcher or Silent()
         self._mending = Mending(open_place)
         self._asking = Asking(place.database.target)
-        self._oldest: float | None = None  # when the first change that is not flushed was routed
-        self._oldest_commit: datetime | None = None
-        self._flushed_at = self._verified_at = self._settled_at = 0.0
+        self._sealing = Sealing()
+        self._flusher: Flusher | None = None
+        self._verified_at = 0.0
         self._target: Lsn | None = None
         self._position = Lsn(0)
         self._routed = 0  # the end of the last transaction that was routed: a session after a cut begins before it
@@ -99,10 +101,13 @@ class Follower:
             stack.enter_context(rare_collections())
             stack.callback(self._mending.close)
             stack.callback(self._asking.close)
+            stack.callback(self._sealing.close)
+            stack.callback(self._give_up)
             self._numbers = Numbering(self._map, place.state.host_key, place.keys, place.source)
-            self._open(self._patiently(self._begun))
+            begun = self._patiently(self._begun)
             self._map.warm()
-            self._result = FollowResult(self._flusher.checkpoint.epoch, self._position)
+            self._result = FollowResult(begun.checkpoint.epoch, begun.checkpoint.position)
+            self._open(begun)
             while not self.stop.is_set() and not self._done():
                 try:
                     self._stream()
@@ -178,9 +183,9 @@ class Follower:
             self._frames.contents.partial.extend(tables.partial)
             self._frames.doubtful.update(doubts_from_json(self._map.note(DOUBTS)))
         self._frames.interrupted = begun.interrupted
-        self._flusher = Flusher(
+        flusher = self._flusher = Flusher(
             place.store,
-            SegmentWriter(place.store, place.keys, place.source),
+            SegmentWriter(place.store, place.keys, place.source, self._sealing),
             self._frames,
             self._map,
             self._numbers,
@@ -189,11 +194,11 @@ class Follower:
             begun.in_vault,
             self._standing,
         )
+        self._writing = Writing(flusher, self._frames, self._options, self.watch, self._result, self._asking, self.stop)
         self._schema = SchemaWatch(self._map, tables, self._frames, begun.checkpoint.position)
-        self._flusher.more_notes = self._notes
+        flusher.more_notes = self._notes
         self._position = begun.checkpoint.position
         self._routed = self._position.value
-        self._flushed_at = self._settled_at = time.monotonic()
         self._as_of = datetime.now(UTC)
         self._use(tables)
         if begun.run is not None:
@@ -217,19 +222,25 @@ class Follower:
         self.watch.alarm("gap", f"the change stream has a gap: {reason}")
         self._asking.close()
         self._mending.forget()
-        self._frames.take()
-        self._oldest = self._mended = None
-        self._open(self._patiently(lambda: self._begun(reason), again=True))
-        self._result.epoch = self._flusher.checkpoint.epoch
+        self._give_up()
+        self._mended = None
+        begun = self._patiently(lambda: self._begun(reason), again=True)
+        self._result.epoch = begun.checkpoint.epoch
+        self._open(begun)
+
+    def _give_up(self) -> None:
+        """Let no segment be on its way any more."""
+        if self._flusher is not None:
+            self._flusher.close()
 
     # The loop ----------------------------------------------------------------------------------------------------
 
     def _stream(self) -> None:
         """One session of the stream, until it is cut, or we stop."""
-        checkpoint = self._flusher.checkpoint
+        writing = self._writing
         with (
             ChangeStream(
-                self._options.stream, self._names.slot, self._names.publications, checkpoint.position
+                self._options.stream, self._names.slot, self._names.publications, writing.checkpoint
             ) as stream,
             Assembler(self._place.state.directory, self._guard) as assembler,
         ):
@@ -237,7 +248,7 @@ class Follower:
             self.watch.connected()
             self._cuts = 0
             while not self.stop.is_set():
-                delivered = assembler.feed(stream.receive(RECEIVE_S))
+                delivered = assembler.feed(stream.receive(LANDING_S if writing.underway else RECEIVE_S))
                 for transaction, blocks in batches(self._router, delivered):
                     self._transaction(transaction, blocks, stream)
                 if stream.server_time is not None and stream.server_end.value <= assembler.position:
@@ -247,10 +258,10 @@ class Follower:
                 self._between(stream)
                 if self._done():
                     return
-            if self._oldest is not None or self._flusher.waiting:
-                self._flush(stream)
+            self._flush_all(stream)
 
     def _check_history(self, stream: ChangeStream) -> None:
+        assert self._flusher is not None
         checkpoint = self._flusher.checkpoint
         found = stream.identity
         if (found.system, found.timeline) != (checkpoint.system, checkpoint.timeline):
@@ -259,18 +270,20 @@ class Follower:
 
     def _transaction(self, transaction: Transaction, blocks: Iterable[list[Prepared]], stream: ChangeStream) -> None:
         self._guard.at(transaction, stream.server_time)
-        if transaction.end_lsn <= max(self._routed, self._flusher.checkpoint.position.value):
+        writing, flusher = self._writing, self._flusher
+        assert flusher is not None
+        if transaction.end_lsn <= max(self._routed, writing.checkpoint.value):
             self._guard.saw(transaction, [])
             transaction.discard()
             return
-        silent = transaction.end_lsn <= self._flusher.in_vault.value
+        silent = transaction.end_lsn <= flusher.in_vault.value
         large = transaction.change_count > LARGE_CHANGES
         if large and self._frames.size_bytes:
             self._flush(stream)
         frames, router = self._frames, self._router
         frames.begin(transaction, silent=silent)
-        if self._oldest is None:
-            self._oldest, self._oldest_commit = time.monotonic(), transaction.time
+        if not writing.pending:
+            writing.routed(transaction.time)
         for message in transaction.messages:
             for change in self._schema.heard(message, transaction):
                 if change.kind is ChangeKind.DROPPED and change.table is not None:
@@ -280,7 +293,11 @@ class Follower:
             router.route(prepared)
             if frames.size_bytes > memory or self._map.unsaved > UNSAVED_MAX:
                 did += frames.end(last=False)
-                self._flush(stream, partial=True) if not silent else self._map.spill()
+                if silent:
+                    writing.land(stream, hold=True)
+                    self._map.spill()
+                else:
+                    self._flush(stream, partial=True)
         router.end()
         did += frames.end()
         self._routed = transaction.end_lsn
@@ -293,73 +310,45 @@ class Follower:
 
     def _between(self, stream: ChangeStream) -> None:
         """What is due, between two batches of the stream."""
-        now = time.monotonic()
-        self.watch.lag(stream.server_end, self._position, self._flusher.checkpoint.position, self._oldest_commit)
-        waits = self._oldest is not None and now - self._oldest >= self._options.flush_interval_s
-        idle = now - self._flushed_at >= IDLE_SEGMENT_S and not self._frames.doubtful
+        now, writing = time.monotonic(), self._writing
+        writing.poll(stream)
+        self.watch.lag(stream.server_end, self._position, writing.checkpoint, writing.oldest)
+        idle = now - writing.flushed_at >= IDLE_SEGMENT_S and not self._frames.doubtful and not writing.underway
         hurry = self._target is not None and self._position >= self._target
-        if waits or idle or self._flusher.waiting or self._schema.urgent or (hurry and self._oldest is not None):
+        if hurry and (writing.pending or writing.underway):
+            self._flush_all(stream)
+        elif writing.due(now) or idle or self._schema.urgent:
             self._flush(stream)
-        elif self._oldest is None and (hurry or now - self._settled_at >= self._options.flush_interval_s):
-            self._settle(stream, now)
+        elif not (writing.pending or writing.underway) and (
+            hurry or now - writing.settled_at >= self._options.flush_interval_s
+        ):
+            writing.settle(stream, self._position)
         self.watch.figures.incident_tenants = self._guard.tick()
         if now - self._verified_at >= VERIFY_S:
             self._verified_at = now
             self._verify()
-        self._mend()
-
-    def _settle(self, stream: ChangeStream, now: float) -> None:
-        """Nothing waits: what the server has read since is of no concern to us, and it need not keep it."""
-        if self._position > self._flusher.checkpoint.position:
-            self._settled_at = now
-            self._flusher.settle(self._position)
-            stream.confirm(self._position)
+        self._mend(stream)
 
     def _done(self) -> bool:
         """Whether all that was to be done is done: the log is drained, and nothing in it is in doubt."""
-        drained = self._target is not None and self._flusher.checkpoint.position >= self._target
+        drained = self._target is not None and self._writing.checkpoint >= self._target
         return drained and not (self._frames.doubtful and self._mending.hopeful)
 
     # Flushing ----------------------------------------------------------------------------------------------------
 
-    def _flush(self, stream: ChangeStream | None, *, partial: bool = False) -> None:
-        """Into the vault, then on this host, then to the slot. While the vault is away the stream is held up.
-
-        Raises VaultError where it is not to be waited for: what memory holds is then given up, never confirmed.
-        """
-        for attempt in range(1_000_000):
-            try:
-                as_of = self._as_of if self._as_of_us is None else time_of(self._as_of_us)
-                flushed = self._flusher.flush(self._position, as_of, self._asking.sequences(), partial=partial)
-            except (TransientError, VaultError) as error:
-                if not self._keep_trying(error, attempt):
-                    raise VaultError(error.message, hint=error.hint, code=error.code) from error
-                if not partial and self._frames.size_bytes < self._options.buffer_bytes and not self.stop.is_set():
-                    return  # the stream is read on, and the next flush begins with what waits
-                continue
-            break
-        self.watch.calm("vault")
-        if self._frames.doubtful:
-            self.watch.doubts(self._frames.doubtful)  # who sees the position move must see what is in doubt there
-        self.watch.flushed(flushed)
-        self._result.segments += 1
-        self._result.transactions += flushed.transactions
-        self._result.changes += flushed.changes
-        self._flushed_at = self._settled_at = time.monotonic()
-        self._schema.urgent = False
-        if not partial:
-            self._oldest = self._oldest_commit = None
-            self._result.position = flushed.position
-            if stream is not None:
-                stream.confirm(self._flusher.checkpoint.position)
-
-    def _keep_trying(self, error: OutlastError, attempt: int) -> bool:
-        """Whether to go on after a fault of the vault. Not where it is no passing one, or we were told to stop."""
-        self.watch.alarm("vault", f"the vault cannot be written: {error.message}")
-        if self._options.until_current or not (isinstance(error, TransientError) or error.code in _MAY_PASS):
+    def _flush(self, stream: ChangeStream | None, *, partial: bool = False) -> bool:
+        """Send what was routed on its way into the vault; False where that is away, and there is room to read on."""
+        as_of = self._as_of if self._as_of_us is None else time_of(self._as_of_us)
+        if not self._writing.flush(stream, self._position, as_of, partial=partial):
             return False
-        stopped = self.stop.wait(BACK_OFF_S[min(attempt, len(BACK_OFF_S) - 1)])
-        return not stopped or attempt < 2
+        self._schema.urgent = False
+        return True
+
+    def _flush_all(self, stream: ChangeStream | None) -> None:
+        """All that was routed is in the vault afterwards, and counts, unless that is away: what it lacks is kept."""
+        writing = self._writing
+        if (not writing.pending or self._flush(stream)) and writing.underway:
+            writing.land(stream)
 
     # Looking after things ----------------------------------------------------------------------------------------
 
@@ -373,6 +362,7 @@ class Follower:
                 notices = verify(session, tables.catalog, self._options.following)
                 health = slot_health(session, self._names.slot)
             noticed = self._asking.position()
+            assert self._flusher is not None
             self._flusher.standing = standing(self._place)
         except (psycopg.Error, OutlastError) as error:
             self._asking.close()
@@ -382,7 +372,7 @@ class Follower:
         for dropped in self._schema.looked(tables, position, noticed):
             self._guard.dropped(dropped)
 
-    def _mend(self) -> None:
+    def _mend(self, stream: ChangeStream) -> None:
         """Close gaps: read the tables again that something is not known of."""
         frames, mending = self._frames, self._mending
         self._mended = mending.done() or self._mended
@@ -398,7 +388,10 @@ class Follower:
             self.watch.calm_doubts()
             return
         self.watch.doubts(frames.doubtful)
-        if unseen := mending.unseen(frames.doubtful):
+        unseen = mending.unseen(frames.doubtful)
+        if unseen and self._writing.underway:
+            self._writing.land(stream)  # or what it makes count would come over what is read anew
+        if unseen and not self._writing.underway:
             # First, since a crash after it leaves a map that is ahead of the checkpoint.
             self._map.keep({DOUBTS: doubts_to_json(frames.doubtful)})
             with mending.look_again(self._place, self._names, unseen) as again:
@@ -423,13 +416,11 @@ class Follower:
 
     def _rewind(self) -> None:
         """Before a new session: what was routed is flushed, so that the map and the log stand at the same place."""
-        if self._oldest is not None or self._flusher.waiting:
-            self._flush(None)
+        self._flush_all(None)
 
     def _finish(self) -> None:
-        if self._oldest is not None or self._flusher.waiting:
-            self._flush(None)
-        self._result.position = self._flusher.checkpoint.position
+        self._flush_all(None)
+        self._result.position = self._writing.checkpoint
         self._result.base_run = self.watch.figures.base_run
         self._result.alarms = self.watch.alarms
 
@@ -437,7 +428,3 @@ class Follower:
 def _is_passing(error: OutlastError) -> bool:
     """Whether the source may come back by itself: the stream was cut, or nothing answers there (it restarts)."""
     return isinstance(error, TransientError) or (isinstance(error, SourceError) and error.code == "source")
-
-
-_MAY_PASS = frozenset({"vault", "access-denied", "no-vault"})
-"""Faults of the vault that a person can set right while we wait."""

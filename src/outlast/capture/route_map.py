@@ -59,7 +59,8 @@ class RouteMap(RouteFile):
         self._now = _Layer()
         self._frozen: _Layer | None = None
         self._gone: dict[bytes, Route] = {}
-        self._ends: dict[bytes, int] = {}  # the tenant at the end of a path, by every id on it, while that path holds
+        self.ends: dict[bytes, int] = {}
+        """The tenant at the end of a path, by every id on it, while that path holds. For looking."""
         self._waiting: set[bytes] = {row[0] for row in self._all("SELECT id FROM dangling", ())}
 
     @property
@@ -94,7 +95,7 @@ class RouteMap(RouteFile):
         transaction; one that is not there at all makes the row an orphan."""
         if isinstance(route, int):
             return route
-        known = self._ends.get(route)
+        known = self.ends.get(route)
         if known is not None:
             return known
         path: list[bytes] = []
@@ -102,7 +103,7 @@ class RouteMap(RouteFile):
             route = plain(route)
             if isinstance(route, int):
                 if route != ORPHAN_NUMBER:
-                    self._ends.update(dict.fromkeys(path, route))
+                    self.ends.update(dict.fromkeys(path, route))
                 return route
             id_ = route
             path.append(id_)
@@ -118,16 +119,16 @@ class RouteMap(RouteFile):
         self._now.dirty[id_] = route
         self._young[id_] = route
         self.pairs.note(id_, route)
-        if id_ in self._ends:
-            self._ends.clear()
+        if id_ in self.ends:
+            self.ends.clear()
 
     def remove(self, id_: bytes, *, leads: Route | None = None) -> None:
         """The row is gone. What points at it still finds its tenant (by `leads`) until the transaction ends."""
         self._now.dirty[id_] = None
         self._young[id_] = None
         self.pairs.forget(id_)
-        if id_ in self._ends:
-            self._ends.clear()
+        if id_ in self.ends:
+            self.ends.clear()
         if leads is not None:
             self._gone[id_] = leads
 
@@ -172,8 +173,8 @@ class RouteMap(RouteFile):
 
     def end_transaction(self) -> None:
         """Deleted parents count no longer."""
-        if self._gone or self._now.spilled or len(self._ends) > _CACHE_MAX:
-            self._ends.clear()
+        if self._gone or self._now.spilled or len(self.ends) > _CACHE_MAX:
+            self.ends.clear()
             self._gone.clear()
         if len(self._young) >= _CACHE_MAX:
             self._old, self._young = self._young, {}
@@ -195,7 +196,7 @@ class RouteMap(RouteFile):
             self._many("INSERT OR REPLACE INTO spilled VALUES (?, ?, ?)", [(id_, *rows[id_]) for id_ in sorted(rows)])
         layer.spilled = True
         layer.dirty.clear()
-        self._ends.clear()
+        self.ends.clear()
         self._gone.clear()
         self._old, self._young = {}, {}
 
@@ -226,7 +227,7 @@ class RouteMap(RouteFile):
             self._many("DELETE FROM dangling WHERE id = ?", arrived)
             self._put_notes(notes)
         if layer.spilled:
-            self._ends.clear()
+            self.ends.clear()
         if self._frozen is None:
             self._now = _Layer()
         self._frozen = None
@@ -234,7 +235,7 @@ class RouteMap(RouteFile):
     def clear(self) -> None:
         """Forget every route, tenant and note: another epoch begins."""
         self._forget_everything()
-        for held in (self._young, self._old, self._gone, self._ends):
+        for held in (self._young, self._old, self._gone, self.ends):
             held.clear()
         self._now, self._frozen = _Layer(), None
         self._waiting.clear()
@@ -259,7 +260,7 @@ class RouteMap(RouteFile):
 
     def _drop_from_memory(self, numbers: set[int]) -> None:
         """What is remembered of these spaces no longer holds."""
-        self._ends.clear()
+        self.ends.clear()
         self.pairs.clear()
         for held in (self._young, self._old, self._now.dirty):
             for id_ in [id_ for id_ in held if space_number(id_) in numbers]:

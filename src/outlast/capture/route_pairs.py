@@ -12,8 +12,11 @@ from array import array
 
 from outlast.capture.route_ids import Route
 
-SLOTS_MIN, SLOTS_MAX = 1 << 16, 1 << 22
-"""Half a megabyte, and 32."""
+SLOTS_MIN, SLOTS_MAX = 1 << 17, 1 << 23
+"""One megabyte, and 64."""
+
+_SLOTS_A_ROW = 8
+"""An id that shares its slot is asked of the map: of so many slots a row 6% do, of two 20%."""
 
 
 class Pairs:
@@ -28,7 +31,7 @@ class Pairs:
     @classmethod
     def for_rows(cls, rows: int) -> Pairs:
         slots = SLOTS_MIN
-        while slots < 2 * rows and slots < SLOTS_MAX:
+        while slots < _SLOTS_A_ROW * rows and slots < SLOTS_MAX:
             slots *= 2
         return cls(slots)
 

@@ -92,19 +92,20 @@ class Router:
     def fetch(self, prepared: Iterable[Prepared]) -> None:
         """Load the routes that these will ask for, in a few statements instead of one each."""
         wanted: set[bytes] = set()
-        slots, mask = self._map.pairs.slots, self._map.pairs.mask
+        slots, mask, ends = self._map.pairs.slots, self._map.pairs.mask, self._map.ends
         for way, _, operation, _, _, row_id, after in prepared:
             if row_id is not None and operation != OP_INSERT:
                 assert way is not None
                 if not way.simple or after is None or slots[hash(row_id) & mask] != hash((row_id, after)):
                     wanted.add(row_id)
-            if type(after) is bytes:
+            if type(after) is bytes and after not in ends:
                 wanted.add(after)
         self._map.fetch(wanted)
 
     def route(self, prepared: Sequence[Prepared]) -> None:
         """Route some changes of the current transaction, which `prepare` gave."""
-        change, slots, mask = self._sink.change, self._map.pairs.slots, self._map.pairs.mask
+        change, ends = self._sink.change, self._map.ends
+        slots, mask = self._map.pairs.slots, self._map.pairs.mask
         self._block, self._coming = prepared, None
         for index, (way, relation, operation, old, new, row_id, after) in enumerate(prepared):
             self._place = index
@@ -125,7 +126,8 @@ class Router:
                     and after is not None
                     and slots[hash(row_id) & mask] == hash((row_id, after))
                 ):
-                    change(self._tenant(after), operation, way.logged, None, new)
+                    tenant = after if type(after) is int else ends.get(after)  # type: ignore[arg-type]
+                    change(self._tenant(after) if tenant is None else tenant, operation, way.logged, None, new)
                     continue
                 self._update(way, old, new, row_id, after)
             elif operation == OP_INSERT:

@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from outlast.capture.numbering import Numbering
 from outlast.capture.leaves import Leaves
+from outlast.capture.numbering import Numbering
 from outlast.capture.route_ids import SHARED_NUMBER
 from outlast.capture.routing import Prepared, Router
 from outlast.core.change import (

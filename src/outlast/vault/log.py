@@ -81,14 +81,37 @@ class Written:
         return LogEnd(self.header.segment, self.header.digest)
 
 
-class SegmentWriter:
-    """Seals drafts and puts them under the next number. Holds public keys only."""
+Plain = tuple[tuple[str, ...], bytes | bytearray]
+"""Whom a part of a segment is sealed to, and what it says."""
 
-    def __init__(self, store: Store, keys: WriterKeys, source: str) -> None:
+Sealed = tuple[bytes, str]
+"""A part as it lies in the store, and its SHA-256."""
+
+
+def seal_parts(parts: Sequence[Plain]) -> list[Sealed]:
+    """Compress and seal: nearly all the work of writing a segment, and it takes public keys only."""
+    compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+    found: list[Sealed] = []
+    for recipients, plain in parts:
+        sealed = seal(recipients, compressor.compress(plain))
+        found.append((sealed, hashlib.sha256(sealed).hexdigest()))
+    return found
+
+
+class SegmentWriter:
+    """Seals drafts (`sealing` says where) and puts them under the next number. Holds public keys only."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: WriterKeys,
+        source: str,
+        sealing: Callable[[Sequence[Plain]], list[Sealed]] = seal_parts,
+    ) -> None:
         self._store = store
         self._keys = keys
         self._source = source
-        self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self._seal_parts = sealing
         self._tried: tuple[SegmentDraft, LogEnd, SegmentHeader, bytes] | None = None
 
     def write(self, draft: SegmentDraft, end: LogEnd) -> Written:
@@ -114,12 +137,10 @@ class SegmentWriter:
         self, draft: SegmentDraft, first: int, segment: int, previous: str | None, last: SegmentHeader | None = None
     ) -> tuple[SegmentHeader, bytes]:
         """The header and the object's bytes."""
-        body = _Body(self._compressor)
-        frames = {
-            prefix: body.add(prefix, recipient, (recipient,), bytes(entries))
-            for prefix, (recipient, entries) in draft.frames.items()
-        }
-        details = body.add("", "", self._keys.recipients, draft.details.to_bytes())
+        plain: list[Plain] = [((recipient,), entries) for recipient, entries in draft.frames.values()]
+        plain.append((self._keys.recipients, draft.details.to_bytes()))
+        sealed = self._seal_parts(plain)
+        frames, details = _laid_out(draft.frames, plain, sealed)
         transactions = draft.details.transactions
         times = [transaction.time for transaction in transactions]
         xids = [transaction.xid for transaction in transactions]
@@ -150,7 +171,7 @@ class SegmentWriter:
             recalls=min((gap.since for gap in draft.details.gaps if gap.noticed is not None), default=None),
         )
         record = encode_record(header.to_json(), NAMESPACE_LOG, self._keys.signer)
-        return header.with_digest(digest(record)), b"".join([*body.parts, record, trailer(record)])
+        return header.with_digest(digest(record)), b"".join([*(one for one, _ in sealed), record, trailer(record)])
 
     def _put(self, path: str, data: bytes, header: SegmentHeader) -> None:
         try:
@@ -170,20 +191,17 @@ class SegmentWriter:
         self._store.flush()
 
 
-class _Body:
-    """The sealed parts of a segment, end to end."""
-
-    def __init__(self, compressor: zstandard.ZstdCompressor) -> None:
-        self._compressor = compressor
-        self.parts: list[bytes] = []
-        self._size = 0
-
-    def add(self, prefix: str, recipient: str, recipients: Sequence[str], plain: bytes) -> Frame:
-        sealed = seal(recipients, self._compressor.compress(plain))
-        frame = Frame(prefix, recipient, self._size, len(sealed), len(plain), hashlib.sha256(sealed).hexdigest())
-        self.parts.append(sealed)
-        self._size += len(sealed)
-        return frame
+def _laid_out(
+    tenants: Mapping[str, tuple[str, bytes | bytearray]], plain: Sequence[Plain], sealed: Sequence[Sealed]
+) -> tuple[dict[str, Frame], Frame]:
+    """The tenants' frames and, last, the details, end to end."""
+    offset = 0
+    found: list[Frame] = []
+    names = [*((prefix, recipient) for prefix, (recipient, _) in tenants.items()), ("", "")]
+    for (prefix, recipient), (_, entries), (data, digest_) in zip(names, plain, sealed, strict=True):
+        found.append(Frame(prefix, recipient, offset, len(data), len(entries), digest_))
+        offset += len(data)
+    return {frame.prefix: frame for frame in found[:-1]}, found[-1]
 
 
 @dataclass(frozen=True, slots=True)
