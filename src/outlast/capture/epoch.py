@@ -30,6 +30,7 @@ from outlast.vault.run import load_index
 from outlast.vault.segment import SegmentDetails, SegmentHeader
 
 SHAPES = "shapes"
+RELEASE_S = 10.0  # the session that read the old slot may just be ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def begin(
     check: Callable[[Tables], None],
 ) -> Begun:
     """Make a slot, sweep at its snapshot, fill the map, and open the log of the next epoch. The old slot is dropped."""
-    drop_slot(stream, names.slot)
+    drop_slot(stream, names.slot, wait_s=RELEASE_S)
     with create_slot(stream, names.slot) as slot:
         try:
             return _base(place, slot, names, map_, numbers, newest, reason, jobs, watcher, check)

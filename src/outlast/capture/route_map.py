@@ -270,13 +270,12 @@ class RouteMap(RouteFile):
         return set(ids).difference(self._young).difference(self._old)
 
     def _load(self, ids: Sequence[bytes]) -> None:
-        """Bring these to hand: what the file has, and over it what waits for the commit before, and for the next."""
+        """Bring these to hand: what is stored, and over it what waits for the commit before, and for the next."""
+        layers = [self._now] if self._frozen is None else [self._frozen, self._now]
+        wiped = {number for layer in layers for number in layer.wiped}
         found: dict[bytes, Route | None] = dict.fromkeys(ids)
-        for part in self._routes(ids):
-            found.update(part)
-        for layer in (self._frozen, self._now):
-            if layer is None:
-                continue
+        found.update(self.stored([id_ for id_ in ids if space_number(id_) not in wiped] if wiped else ids))
+        for layer in layers:
             if layer.wiped:
                 found.update(dict.fromkeys(id_ for id_ in ids if space_number(id_) in layer.wiped))
             if layer.spilled:

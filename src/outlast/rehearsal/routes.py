@@ -23,7 +23,8 @@ import psycopg
 from psycopg import sql
 
 from outlast.capture.numbering import Numbering
-from outlast.capture.route_map import ORPHAN_NUMBER, Route, RouteMap, Space
+from outlast.capture.route_ids import ORPHAN_NUMBER, Route, Space, space_number
+from outlast.capture.route_map import RouteMap
 from outlast.capture.route_plan import RoutePlan, TablePlan
 from outlast.capture.ways import id_of, owner_columns, target_space_of
 from outlast.core.row import NULL, unescape
@@ -104,19 +105,17 @@ class Routes(RouteMap):
         for space in self._asked.values():
             space.values.clear()
 
-    def _load(self, ids: Sequence[bytes]) -> None:
-        young, dirty = self._young, self._dirty
-        young.update(dict.fromkeys(ids))
+    def stored(self, ids: Sequence[bytes]) -> dict[bytes, Route]:
         wanted: dict[int, list[bytes]] = defaultdict(list)
         for id_ in ids:
-            number = int.from_bytes(id_[:2], "big")
-            if id_ in dirty:
-                young[id_] = dirty[id_]
-            elif number not in self._wiped and number in self._questions:
+            number = space_number(id_)
+            if number in self._questions:
                 wanted[number].append(id_)
+        found: dict[bytes, Route] = {}
         for number, some in wanted.items():
             for start in range(0, len(some), _AT_ONCE):
-                young.update(self._found(number, some[start : start + _AT_ONCE]))
+                found.update(self._found(number, some[start : start + _AT_ONCE]))
+        return found
 
     def _found(self, number: int, ids: Sequence[bytes]) -> Mapping[bytes, Route]:
         question, space = self._questions[number], self._asked[number]

@@ -32,6 +32,7 @@ from outlast.sources.postgres.walsender import (
     rows_of,
 )
 
+_POLL_S = 0.05
 PLUGIN = "pgoutput"
 CREATE_TIMEOUT_S = 600.0
 
@@ -174,23 +175,29 @@ def create_slot(target: Target, name: str, *, timeout_s: float = CREATE_TIMEOUT_
         yield ExportedSlot(name, str(snapshot), Lsn.parse(str(consistent)), identity)
 
 
-def drop_slot(target: Target, name: str) -> bool:
-    """Drop it; False where there is none. Refused while somebody reads from it."""
+def drop_slot(target: Target, name: str, *, wait_s: float = 0.0) -> bool:
+    """Drop it; False where there is none. Refused while somebody reads from it, for longer than `wait_s`: a session of
+    our own that has just ended keeps it for a moment."""
+    deadline = time.monotonic() + wait_s
     with closing(connect(target, role="follow", autocommit=True, read_only=False)) as session:
-        try:
-            session.execute(b"SELECT pg_catalog.pg_drop_replication_slot(%s)", [name])
-        except psycopg.errors.UndefinedObject:
-            return False
-        except psycopg.errors.ObjectInUse as error:
-            raise Refused(
-                f"cannot drop the replication slot {name} of {target}: process {slot_health(session, name).active_pid} "
-                "reads from it",
-                hint="Stop the `outlast follow` that uses it, then run the same command again.",
-                code="slot-in-use",
-            ) from error
-        except psycopg.Error as error:
-            raise explain(error, f"drop the replication slot {name} of {target}") from error
-    return True
+        while True:
+            try:
+                session.execute(b"SELECT pg_catalog.pg_drop_replication_slot(%s)", [name])
+            except psycopg.errors.UndefinedObject:
+                return False
+            except psycopg.errors.ObjectInUse as error:
+                if time.monotonic() < deadline:
+                    time.sleep(_POLL_S)
+                    continue
+                raise Refused(
+                    f"cannot drop the replication slot {name} of {target}: process "
+                    f"{slot_health(session, name).active_pid} reads from it",
+                    hint="Stop the `outlast follow` that uses it, then run the same command again.",
+                    code="slot-in-use",
+                ) from error
+            except psycopg.Error as error:
+                raise explain(error, f"drop the replication slot {name} of {target}") from error
+            return True
 
 
 def _create(target: Target, connection: Session, name: str, timeout_s: float) -> Row:
