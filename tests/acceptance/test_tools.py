@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_kept_searched_shown_compared_and_exported(fake: Jira, site: Outlast) ->
     found = site.done("--json", "search", "disk", "host", "3").json
     assert [one["key"] for one in found["found"] if one["table"] == TABLE] == ["10003"]
     assert site.done("diff", *on, "acme").exit_code == 0
-    fake.table("issues")["10003"] = {**jira.issue(3, jira.datetime.now(jira.UTC), "solved")}
+    fake.table("issues")["10003"] = {**jira.issue(3, datetime.now(UTC), "solved")}
     differs = site("--json", "diff", *on, "acme")
     assert differs.exit_code == 4
     assert differs.json["effect"] == {TABLE: {"update": 1}}
@@ -58,14 +59,12 @@ def test_kept_searched_shown_compared_and_exported(fake: Jira, site: Outlast) ->
     assert (followed["rounds"], followed["runs_written"]) == (1, 1)
     assert site.done("verify", *on, "--live").exit_code == 0
     assert len(site.done("--json", "history", *on, "acme").json["moments"]) == 2
-    assert (
-        '"summary": "disk full on host 3"'
-        in site.done("show", *on, "acme", TABLE, "--key", "10003", "--at", "run:1").stdout
-    )
+    before = site.done("show", *on, "acme", TABLE, "--key", "10003", "--at", "run:1").stdout
+    assert '"summary": "disk full on host 3"' in before
 
 
 def test_read_while_the_vendor_and_the_vault_are_away(site: Outlast, fake: Jira, tmp_path: Path) -> None:
-    """With the vendor gone the last good backup is shown, searched and exported, its age first; then without the vault."""
+    """With the vendor gone the last good backup is read, its age first; without the vault too."""
     site.done("backup", "desk")
     fake.before = lambda number: fake.faults.append(broken(503))
     away = site("backup", "desk")
@@ -137,13 +136,9 @@ def _killed(site: Outlast) -> Result:
 def test_what_is_missing_in_the_configuration_is_named(outlast: Outlast) -> None:
     """A token, a user, a resource that is none: exit 2, the setting's name, and what to do; a database's command too."""
     project.write(outlast.folder, "desk", "jira", site="http://127.0.0.1:9")
-    for environment, words in (
-        ({}, "lacks 'user'"),
-        ({"USER_SETTING": "x"}, "lacks 'user'"),
-    ):
-        result = outlast("backup", "desk", environment=environment)
-        assert result.exit_code == 2
-        assert words in result.stderr
+    result = outlast("backup", "desk")
+    assert result.exit_code == 2
+    assert "lacks 'user'" in result.stderr
     config = outlast.folder / "outlast.toml"
     config.write_text(config.read_text() + f'user = "{jira.USER}"\n')
     assert "OUTLAST_DESK_TOKEN" in outlast("backup", "desk").stderr
