@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from outlast.vault.signature import Signer
 from tests.commands import Outlast
 
 SCHEMA = """
@@ -95,3 +96,79 @@ def test_drift_stops_it(kept: psycopg.Connection, outlast: Outlast, tmp_path: Pa
         {"table": "public.installs", "message": "1 row of public.installs changed since (key 1031)", "rows": 1}
     ]
     assert rows(kept) == before
+
+
+BY_TENANT = """\
+-- outlast: why hide the legacy application
+-- outlast: tenants site-1, site-2, site-3, site-4, site-5 canary=site-2
+-- outlast: effect public.installs soft-delete rows=5
+UPDATE installs SET deleted_at = now() WHERE app = 'legacy' AND site_id = ANY (:'tenants'::int[]);
+"""
+
+
+def hidden(connection: psycopg.Connection) -> list[int]:
+    found = connection.execute("SELECT site_id FROM installs WHERE deleted_at IS NOT NULL ORDER BY 1").fetchall()
+    return [row[0] for row in found]
+
+
+def test_two_people_canaries_and_batches(kept: psycopg.Connection, outlast: Outlast) -> None:
+    """Somebody else approves by a signed key; the canary goes first and alone, then the rest in batches; all undone."""
+    before = rows(kept)
+    ann, bob = Signer.generate(), Signer.generate()
+    (outlast.folder / "bob.key").write_text(bob.private)
+    (outlast.folder / "ann.key").write_text(ann.private)
+    with (outlast.folder / "outlast.toml").open("a") as file:
+        file.write(f'\n[rehearsal]\napprovals = 1\napprovers = {{ ann = "{ann.public}", bob = "{bob.public}" }}\n')
+    (outlast.folder / "hide.sql").write_text(BY_TENANT)
+    receipt = outlast.done("--json", "rehearse", "hide.sql", "--by", "ann").json["receipt"]
+    alone = outlast("run", "hide.sql", "--receipt", receipt, "--execute")
+    assert alone.exit_code == 3
+    assert "no approval by somebody other than ann" in alone.stderr
+    assert outlast("approve", receipt, "--as", "ann", "--key", "ann.key").exit_code == 3
+    assert outlast("approve", receipt, "--as", "bob", "--key", "ann.key").exit_code == 3
+    assert outlast("approve", receipt, "--as", "eve", "--key", "bob.key").exit_code == 2
+    assert outlast.done("--json", "approve", receipt, "--as", "bob", "--key", "bob.key").json["enough"] is True
+    first = outlast.done("--json", "run", "hide.sql", "--receipt", receipt, "--execute").json
+    assert (first["tenants"], first["left"], first["approved_by"]) == (1, 4, ["bob"])
+    assert hidden(kept) == [2]
+    rest = outlast.done(
+        "--json", "run", "hide.sql", "--receipt", receipt, "--execute", "--batch", "3", "--pause", "0"
+    ).json
+    assert (rest["tenants"], rest["left"]) == (4, 0)
+    assert hidden(kept) == [1, 2, 3, 4, 5]
+    assert outlast("run", "hide.sql", "--receipt", receipt, "--execute").exit_code == 3
+    kept.execute("UPDATE installs SET app = 'renamed' WHERE id = 1041")
+    conflict = outlast("--json", "undo", rest["run"])
+    assert conflict.exit_code == 3
+    assert "changed again since" in conflict.json["conflicts"][0]["message"]
+    outlast.done("undo", rest["run"], "--prefer", "vault", "--execute")
+    outlast.done("undo", first["run"], "--execute")
+    assert rows(kept) == before
+
+
+def test_shared_rows_and_what_cannot_be_guarded(kept: psycopg.Connection, outlast: Outlast) -> None:
+    """Shared rows are put back as customers' are. An index that is built concurrently is run by somebody's name."""
+    before = rows(kept)
+    (outlast.folder / "plan.sql").write_text(
+        "-- outlast: effect public.plans update(name) rows=1\n"
+        "-- outlast: effect public.plans insert rows=1\n"
+        "UPDATE plans SET name = 'gratis';\nINSERT INTO plans VALUES (2, 'pro');\n"
+    )
+    receipt = outlast.done("--json", "rehearse", "plan.sql").json["receipt"]
+    ran = outlast.done("--json", "run", "plan.sql", "--receipt", receipt, "--execute").json
+    assert rows(kept)["plans"] == [(1, "gratis"), (2, "pro")]
+    outlast.done("undo", ran["run"], "--execute")
+    assert rows(kept) == before
+    (outlast.folder / "index.sql").write_text(
+        "-- outlast: schema added index public.pages_body\n"
+        "-- outlast: undo waived by=ann reason=an index can be dropped\n"
+        "CREATE INDEX CONCURRENTLY pages_body ON pages (body);\n"
+    )
+    receipt = outlast.done("--json", "rehearse", "index.sql").json["receipt"]
+    alone = outlast("run", "index.sql", "--receipt", receipt, "--execute")
+    assert alone.exit_code == 3
+    assert "class unguarded" in alone.stderr
+    outlast.done("run", "index.sql", "--receipt", receipt, "--execute", "--accept-unguarded", "ann")
+    assert kept.execute("SELECT count(*) FROM pg_indexes WHERE indexname = 'pages_body'").fetchone() == (1,)
+    again = outlast("run", "index.sql", "--receipt", receipt, "--execute", "--accept-unguarded", "ann")
+    assert again.exit_code == 3

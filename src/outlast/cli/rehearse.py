@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.declaring import declared, draft_path
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.core.errors import ExitCode, OutlastError, UsageError
 
 if TYPE_CHECKING:
-    from outlast.core.intent import Intent
     from outlast.rehearsal.clone import CloneSupply
     from outlast.rehearsal.rehearse import Supplying
-    from outlast.rehearsal.script import Script
     from outlast.rehearsal.supply import Supply
 
 
@@ -75,16 +75,15 @@ def rehearse(
     from outlast.rehearsal.rehearse import rehearse as carry_out
 
     invocation = Invocation.of(context)
-    script, command = _what(words, set_ or [])
-    declared = _intent(words, script, intent)
+    what = declared(words, set_ or [], intent, lambda names: _keys(invocation, source, at, names))
     settings = invocation.ownership(source)
     request = Request(
         source,
         settings,
         role or _role_of(invocation, source),
-        script,
-        command,
-        declared,
+        what.script,
+        what.command,
+        what.intent,
         twice,
     )
     supply: Supplying
@@ -99,54 +98,17 @@ def rehearse(
         request,
         done,
         receipt=receipt,
-        draft=_draft_path(words, script) if draft else None,
+        draft=draft_path(words) if draft else None,
         html=None if html is None else Path(html),
         by=by or getpass.getuser(),
     )
 
 
-def _what(words: list[str], given: list[str]) -> tuple[Script | None, tuple[str, ...]]:
-    if len(words) > 1 or not words[0].endswith(".sql"):
-        return None, tuple(words)
-    from outlast.rehearsal.script import read_script
+def _keys(invocation: Invocation, source: str, moment: str, names: Sequence[str]) -> list[str]:
+    from outlast.restore.history import find_entries
 
-    path = Path(words[0])
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint="Name a .sql file.") from None
-    variables = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not equals:
-            raise UsageError(f"--set {one}: there is no =", hint="Write --set NAME=VALUE.")
-        variables[name] = value
-    return read_script(text, path.name, variables), ()
-
-
-def _draft_path(words: list[str], script: Script | None) -> Path:
-    return Path("intent.toml") if script is None else Path(words[0]).with_suffix(".intent.toml")
-
-
-def _intent(words: list[str], script: Script | None, file: str | None) -> Intent | None:
-    """What is declared: in the file that was named, in the script's header, or in a file beside it."""
-    from outlast.core.intent_text import declares, parse_intent
-
-    folder = Path.cwd() if script is None else Path(words[0]).resolve().parent
-
-    def read(name: str) -> str:
-        try:
-            return (folder / name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"cannot read {folder / name}: {error.strerror}", hint="The intent names it.") from None
-
-    if file is not None:
-        folder = Path(file).resolve().parent
-        return parse_intent(read(Path(file).name), file, read)
-    if script is not None and declares(script.text):
-        return parse_intent(script.text, script.name, read)
-    beside = _draft_path(words, script)
-    return parse_intent(read(beside.name), str(beside), read) if beside.is_file() else None
+    at = invocation.moment(source, moment)
+    return [entry.tenant.key for entry in find_entries(invocation.vault, source, names, at)]
 
 
 def _role_of(invocation: Invocation, source: str) -> str:

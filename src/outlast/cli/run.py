@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.declaring import tenants_text
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.render import count, effect_table
 from outlast.cli.running import (
@@ -140,14 +141,10 @@ def _parts(invocation: Invocation, held: Held, script: Script, batch: int | None
     )
 
     def part(tenants: Sequence[TenantKey]) -> Part:
-        given = {**dict(receipt.arguments), TENANTS_VARIABLE: "{" + ",".join(map(_element, tenants)) + "}"}
+        given = {**dict(receipt.arguments), TENANTS_VARIABLE: tenants_text(tenants)}
         return Part(receipt, read_script(script.text, script.name, given), tuple(tenants))
 
     return [part(group) for group in groups]
-
-
-def _element(tenant: TenantKey) -> str:
-    return '"' + tenant.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _show(invocation: Invocation, held: Held, parts: Sequence[Part]) -> ExitCode:

@@ -118,7 +118,7 @@ class Receipt:
         expires: datetime,
     ) -> Self:
         """The receipt of a rehearsal that was within its intent. Raises Refused where its keys are not all known."""
-        if observed.counters is None:
+        if observed.counters is None and not script.unguarded:
             raise Refused(
                 "a command cannot be run guarded: it has no receipt",
                 hint="Run it as it is; what it will do was shown. A .sql file can be run guarded.",
@@ -142,13 +142,13 @@ class Receipt:
             by,
             observed.effect,
             tuple(_keyed(table) for table in observed.touched),
-            observed.counters,
+            observed.counters or {},
             {key: observed.tenants.get(key, Tenant(key)) for key in observed.effect.tenants},
             tuple((change.alteration.value, change.kind, change.name) for change in observed.schema),
             observed.rewritten,
             _emptied(observed),
             _canaries(observed, intent),
-            observed.unguarded,
+            tuple(one.text for one in script.unguarded),
             intent.lines(),
             None if waived is None else waived.by,
             tuple(intent.accepts),

@@ -75,6 +75,8 @@ def rehearse(supply: Supplying, request: Request) -> Rehearsal:
         again, _ = _once(supply, request, {})
         observed = replace(observed, inconclusive=(*observed.inconclusive, *differences(observed, again)))
     refusals = request.script.refusals if request.script is not None else ()
+    if request.script is not None:
+        observed = replace(observed, unguarded=tuple(one.kind for one in request.script.unguarded))
     return Rehearsal(observed, judge(observed, request.intent, refusals=refusals), catalog, again, seconds)
 
 

@@ -80,7 +80,7 @@ def _prove(work: Work, scope: Scope, plans: Sequence[TenantPlan], written: Writt
     staged = work.stage.counts.keys()
     # Where nothing fired, only the tables written can be other than they were on this very snapshot
     quiet = staged <= written.quiet and not any(scope.facts.firing(table, "iud", quiet=True) for table in staged)
-    for table in scope.tables:
+    for table in scope.tables_of([plan.tenant.key for plan in plans]):
         if quiet and table.name not in staged:
             continue
         roots = _roots(work, scope, table, plans)

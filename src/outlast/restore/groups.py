@@ -271,7 +271,7 @@ class Groups:
         """The plans of those that are as simple as most: nothing in their way, nothing new since they were shown."""
         keys = [member.key for member in group]
         seen = read_snapshot(reader)
-        runs = group_runs(reader, scope.catalog, scope.tables, keys, _GROUP_BYTES_MAX)
+        runs = group_runs(reader, scope.catalog, scope.tables_of(keys), keys, _GROUP_BYTES_MAX)
         plans, images = [], []
         for member in group:
             assert member.past is not None

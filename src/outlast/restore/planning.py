@@ -71,7 +71,8 @@ def plan_tenant(
     looked for here: see write_conflicts.find_conflicts.
     """
     wanted = scope.wanted(past)
-    live_names = {table.name for table in scope.tables}
+    tables = scope.tables_of([past.tenant.key])
+    live_names = {table.name for table in tables}
     conflicts = [
         _changed(past.tenant, name, f"table {name} is gone, or no tenant owns it any more; {_belong(table)}")
         for name, table in sorted(wanted.items())
@@ -79,7 +80,7 @@ def plan_tenant(
     ]
     outcomes: dict[TableName, _Outcome] = {}
     planner = _Planner(reader, live, stage, scope, past, images, Rewrites(settled, scope.catalog.foreign_keys))
-    for table in _in_order(scope, settled):
+    for table in _in_order(scope, tables, settled):
         outcome = planner.plan(table)
         outcomes[table.name] = outcome
         conflicts += outcome.conflicts
@@ -124,14 +125,14 @@ def notes_on(scope: Scope, operations: Mapping[TableName, Iterable[str]]) -> tup
     return tuple(notes)
 
 
-def _in_order(scope: Scope, settled: Sequence[Resolution]) -> Iterator[Table]:
+def _in_order(scope: Scope, tables: Sequence[Table], settled: Sequence[Resolution]) -> Iterator[Table]:
     """By name; where keys are given anew, parents before what points at them."""
     if not settled:
-        yield from scope.tables
+        yield from tables
         return
-    tables = {table.name: table for table in scope.tables}
-    for group in write_order(tables.keys(), scope.catalog.foreign_keys):
-        yield from (tables[name] for name in group)
+    by_name = {table.name: table for table in tables}
+    for group in write_order(by_name.keys(), scope.catalog.foreign_keys):
+        yield from (by_name[name] for name in group)
 
 
 def _newer(scope: Scope, tenant: Tenant, effect: Effect) -> Iterator[Conflict]:

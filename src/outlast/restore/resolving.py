@@ -38,7 +38,7 @@ def resolve(connection: Session, scope: Scope, stage: Stage, plan: TenantPlan) -
     """How the conflicts over what is staged now are settled, by the policies of the recipe. None: nothing is left."""
     if not scope.recipe.on_conflict:
         return ()
-    tables = {table.name: table for table in scope.tables}
+    tables = {table.name: table for table in (*scope.tables, *scope.shared_tables)}
     found: list[Resolution] = []
     for index in scope.catalog.unique_indexes:
         table = tables.get(index.table)

@@ -97,7 +97,8 @@ class Restorer:
         check_keep(self.recipe, tables)
         # Undoing makes it as before the plan, which is no stored moment
         shared_rows = SharedRows(None if self.recipe.undo_of else self.shared, catalog)
-        return Scope(catalog, facts, tables, chosen, self.recipe, self.shared, shared_rows)
+        also = tuple(sorted(catalog.shared, key=lambda table: table.name)) if self.recipe.undo_of else ()
+        return Scope(catalog, facts, tables, chosen, self.recipe, self.shared, shared_rows, also)
 
     def shape(self) -> str:
         """A hash of what a plan depends on in the live schema."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from outlast.core.errors import UsageError
 from outlast.core.recipe import Mode, Recipe
 from outlast.core.table import Table, TableName
+from outlast.core.tenant import SHARED, TenantKey
 from outlast.restore.history import Past, PastTable
 from outlast.restore.reversal import Reversal, ReversedTable
 from outlast.restore.shared_rows import SharedRows
@@ -30,6 +31,13 @@ class Scope:
     recipe: Recipe = field(default_factory=Recipe)
     shared: Callable[[], Past] | None = None
     shared_rows: SharedRows | None = None  # held against the moment, for warnings
+    shared_tables: tuple[Table, ...] = ()  # of an undo: a guarded run may have changed those, too
+
+    def tables_of(self, tenants: Collection[TenantKey]) -> tuple[Table, ...]:
+        """The tables in which these tenants can have rows: `@shared` in those that are shared, all others in theirs."""
+        if SHARED not in tenants:
+            return self.tables
+        return self.shared_tables if len(tenants) == 1 else (*self.tables, *self.shared_tables)
 
     @property
     def whole(self) -> bool:

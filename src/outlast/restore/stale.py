@@ -17,7 +17,7 @@ def stale(reader: Session, scope: Scope, plan: TenantPlan, shown: TenantPlan) ->
     names = sorted(
         name for name in plan.changes.keys() | shown.changes.keys() if plan.changes.get(name) != shown.changes.get(name)
     )
-    for table in scope.tables:
+    for table in scope.tables_of([plan.tenant.key]):
         if str(table.name) not in names:
             continue
         rows, keys = rows_since(reader, scope.catalog, table, plan.tenant.key, shown.snapshot)

@@ -1,0 +1,109 @@
+"""What is to be rehearsed and what was declared of it: the script's text, its variables, its intent, its tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outlast.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from outlast.core.intent import Intent
+    from outlast.rehearsal.script import Script
+
+Keys = Callable[[Sequence[str]], Sequence[str]]
+"""The tenants' keys, by labels or keys, in their order."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Either a script or a command, and the intent, where there is one."""
+
+    script: Script | None
+    command: tuple[str, ...]
+    intent: Intent | None
+
+
+def declared(words: Sequence[str], given: Sequence[str], intent_file: str | None, keys: Keys) -> Declared:
+    """Read what stands on the command line. A script that takes `:'tenants'` gets the intent's, by their keys."""
+    if not _is_script(words):
+        if given:
+            raise UsageError("--set is for variables of a .sql file", hint="Give a command its own arguments.")
+        return Declared(None, tuple(words), _intent(words, None, intent_file))
+    path = Path(words[0])
+    text = _read(path, "Name a .sql file.")
+    intent = _intent(words, text, intent_file)
+    return Declared(_script(text, path.name, _variables(given), intent, keys), (), intent)
+
+
+def tenants_text(keys: Sequence[str]) -> str:
+    """Keys as a script's `:'tenants'` has them: the text of an array."""
+    return "{" + ",".join('"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"' for key in keys) + "}"
+
+
+def _script(text: str, name: str, variables: dict[str, str], intent: Intent | None, keys: Keys) -> Script:
+    from outlast.rehearsal.script import TENANTS_VARIABLE, read_script
+    from outlast.rehearsal.variables import mentioned
+
+    if TENANTS_VARIABLE in mentioned(text) and TENANTS_VARIABLE not in variables:
+        if intent is None or not intent.tenants:
+            raise UsageError(
+                f"{name} takes its tenants as :'{TENANTS_VARIABLE}', and nothing says which they are",
+                hint="Name them in its intent: -- outlast: tenants a, b, c",
+                code="variable",
+            )
+        variables[TENANTS_VARIABLE] = tenants_text(keys(intent.tenants))
+    return read_script(text, name, variables)
+
+
+def _variables(given: Sequence[str]) -> dict[str, str]:
+    variables = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise UsageError(f"--set {one}: there is no =", hint="Write --set NAME=VALUE.")
+        variables[name] = value
+    return variables
+
+
+def draft_path(words: Sequence[str]) -> Path:
+    """The file beside a script, or in this folder for a command, that may hold its intent: drafts go there."""
+    return Path(words[0]).with_suffix(".intent.toml") if _is_script(words) else Path("intent.toml")
+
+
+def _is_script(words: Sequence[str]) -> bool:
+    return len(words) == 1 and words[0].endswith(".sql")
+
+
+def _intent(words: Sequence[str], text: str | None, file: str | None) -> Intent | None:
+    """What is declared: in the file that was named, in the script's header, or in a file beside it."""
+    from outlast.core.intent_text import declares, parse_intent
+
+    if file is not None:
+        path = Path(file).resolve()
+        return parse_intent(_read(path, "Name an intent.toml."), _toml(file), _beside(path.parent))
+    folder = Path(words[0]).resolve().parent if text is not None else Path.cwd()
+    if text is not None and declares(text):
+        return parse_intent(text, Path(words[0]).name, _beside(folder))
+    beside = draft_path(words)
+    return parse_intent(_read(beside, ""), str(beside), _beside(folder)) if beside.is_file() else None
+
+
+def _toml(file: str) -> str:
+    if not file.endswith(".toml"):
+        raise UsageError(f"--intent {file}: an intent beside a script is a .toml file")
+    return file
+
+
+def _beside(folder: Path) -> Callable[[str], str]:
+    return lambda name: _read(folder / name, "The intent names it.")
+
+
+def _read(path: Path, hint: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        told = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"cannot read {path}: {told}", hint=hint or None) from None
