@@ -148,11 +148,16 @@ def due(escalation: Escalation, now: datetime) -> list[Action]:
         if step.state is StepState.WAITING and step.due <= now
     ]
     actions += _sending(escalation, now)
-    if not actions:
+    if not any(_hopes(one) for one in actions):
         actions += _unreached(escalation, now)
     if escalation.close_at is not None and escalation.close_at <= now:
         actions.append(CloseAlert())
     return actions
+
+
+def _hopes(action: Action) -> bool:
+    """Whether it may reach somebody who was not tried yet."""
+    return isinstance(action, Expand) or (isinstance(action, Send) and action.notice.tries == 0)
 
 
 def holds(escalation: Escalation, step: PlannedStep) -> bool:
@@ -166,7 +171,7 @@ def holds(escalation: Escalation, step: PlannedStep) -> bool:
 
 
 def _sending(escalation: Escalation, now: datetime) -> Iterable[Send]:
-    live = {(one.round, one.number, one.person) for one in escalation.notices if one.state in _LIVE}
+    live = {(one.round, one.number, one.person) for one in escalation.notices if _hopeful(one)}
     spared: set[tuple[int, int, str]] = set()
     for one in escalation.notices:
         whose = (one.round, one.number, one.person)
@@ -179,12 +184,17 @@ def _sending(escalation: Escalation, now: datetime) -> Iterable[Send]:
             yield Send(one)
 
 
-_LIVE = (NoticeState.WAITING, NoticeState.SENDING, NoticeState.SENT)
+def _hopeful(notice: Notice) -> bool:
+    """Whether a notice has reached somebody or may, as far as is known. One that failed is tried again, but nobody
+    waits for that: a service that is away stays away for longer than an alert may wait."""
+    return notice.state in (NoticeState.SENT, NoticeState.SENDING) or (
+        notice.state is NoticeState.WAITING and notice.tries == 0
+    )
 
 
 def _unreached(escalation: Escalation, now: datetime) -> Iterable[Action]:
     """Where nobody has been reached, and nobody is being tried: the next step at once, and after the last a shout."""
-    if escalation.state is not State.ESCALATING or any(one.state in _LIVE for one in escalation.notices):
+    if escalation.state is not State.ESCALATING or any(_hopeful(one) for one in escalation.notices):
         return
     waiting = [one for one in escalation.steps if one.state is StepState.WAITING]
     this_round = [one for one in waiting if one.round == min(other.round for other in waiting)]
@@ -201,14 +211,19 @@ def _round_of(escalation: Escalation) -> int:
     return max((one.round for one in escalation.steps if one.state is StepState.DONE), default=0)
 
 
-def wakes_at(escalation: Escalation) -> datetime | None:
-    """When something will be due that is not yet; None: not before something happens."""
+def wakes_at(escalation: Escalation, now: datetime, under_way: frozenset[int] = frozenset()) -> datetime | None:
+    """When something is due next; None: not before something happens. Notices that are under way in this process are
+    not waited for: their end wakes it."""
     if escalation.state is State.CLOSED:
         return None
+    if any(not (isinstance(one, Send) and one.notice.id in under_way) for one in due(escalation, now)):
+        return now
+    left = [one for one in escalation.notices if one.id not in under_way]
     times = [one.due for one in escalation.steps if one.state is StepState.WAITING]
-    times += [one.due for one in escalation.notices if one.state is NoticeState.WAITING]
-    times += [one.lease for one in escalation.notices if one.state is NoticeState.SENDING and one.lease]
+    times += [one.due for one in left if one.state is NoticeState.WAITING]
+    times += [one.lease for one in left if one.state is NoticeState.SENDING and one.lease]
     times += [one for one in (escalation.close_at, escalation.shout_at) if one]
+    times += [now + LEASE] if under_way & {one.id for one in escalation.notices} else []
     return min(times, default=None)
 
 

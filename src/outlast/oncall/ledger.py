@@ -357,12 +357,7 @@ def rewake(connection: Connection, alert_id: str, under_way: frozenset[int], now
     found = record(connection, alert_id)
     if found is None:
         return
-    one = found.escalation
-    left = tuple(notice for notice in one.notices if notice.id not in under_way)
-    at = wakes_at(Escalation(one.alert_id, one.state, one.acknowledged_at, one.steps, left, one.close_at, one.shout_at))
-    if under_way:
-        at = min(at, now + LEASE) if at else now + LEASE
-    wake(connection, alert_id, at)
+    wake(connection, alert_id, wakes_at(found.escalation, now, under_way))
 
 
 def _planned(row: Mapping[Any, Any]) -> PlannedStep:

@@ -29,7 +29,7 @@ class Token:
 def signed(key: bytes, notice: int, until: datetime) -> str:
     """The token of a notice's link: 38 characters that need no escaping."""
     head = _HEAD.pack(notice, int(until.timestamp()))
-    return base64.urlsafe_b64encode(head + _mac(key, head)).rstrip(b"=").decode()
+    return _text(head + _mac(key, head))
 
 
 def opened(key: bytes, token: str, now: datetime) -> Token | None:
@@ -38,7 +38,7 @@ def opened(key: bytes, token: str, now: datetime) -> Token | None:
         data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    if len(data) != _HEAD.size + _MAC_BYTES:
+    if len(data) != _HEAD.size + _MAC_BYTES or _text(data) != token:
         return None
     head, mac = data[: _HEAD.size], data[_HEAD.size :]
     if not hmac.compare_digest(mac, _mac(key, head)):
@@ -46,6 +46,10 @@ def opened(key: bytes, token: str, now: datetime) -> Token | None:
     notice, until = _HEAD.unpack(head)
     found = Token(notice, datetime.fromtimestamp(until, UTC))
     return found if now < found.until else None
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _mac(key: bytes, head: bytes) -> bytes:

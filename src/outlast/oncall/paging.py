@@ -2,8 +2,8 @@
 
 `Paging` is the relay's `Pager`: its methods write rows in the relay's own transaction and send nothing. `run` looks at
 what is due, decides by escalation.py, and sends. A notice is claimed before it is sent and settled after, each on disk.
-A process that dies in between leaves one that may have gone out, which is sent again and says so: a page that is lost is
-worse than one that comes twice.
+A process that dies in between leaves one that may have gone out, which is sent again and says so: a page that is lost
+is worse than one that comes twice.
 """
 
 from __future__ import annotations
@@ -154,6 +154,10 @@ class Paging:
             for one in sending:
                 one.result()
         return len(found)
+
+    def stop(self) -> None:
+        """End sending, once what is being sent is settled."""
+        self._senders.shutdown(wait=True)
 
     def settle(self) -> None:
         """Look until nothing is due any more, and every sending has ended. For tests, and for a test page."""
