@@ -28,6 +28,7 @@ from outlast.settings import (
     JobSettings,
     MailSettings,
     PageSettings,
+    PagingSettings,
     RehearsalSettings,
     Section,
     ServeSettings,
@@ -204,6 +205,7 @@ class Document(Section):
     jobs: JobSettings = JobSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
     serve: ServeSettings = ServeSettings()
+    paging: PagingSettings = PagingSettings()
     upstreams: dict[str, UpstreamSettings] = Field(default_factory=dict)
     incident: IncidentSettings = IncidentSettings()
     page: PageSettings = PageSettings()
@@ -353,6 +355,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "jobs": JobSettings,
     "rehearsal": RehearsalSettings,
     "serve": ServeSettings,
+    "paging": PagingSettings,
     "upstreams.NAME": UpstreamSettings,
     "incident": IncidentSettings,
     "page": PageSettings,

@@ -261,6 +261,19 @@ class ServeSettings(Section):
     _no_password = field_validator("database")(refuse_password)
 
 
+class PagingSettings(Section):
+    command: Expanded | None = Field(
+        default=None,
+        description="A command that prints by which services people are reached: lines `METHOD URL`, where METHOD is "
+        "email, sms, voice, push or whatsapp and URL one of Apprise's with {address} in it; `fallback URL` is for "
+        "where nobody can be reached. The environment's OUTLAST_PAGING wins over it.",
+    )
+    default_policy: str | None = Field(
+        default=None,
+        description="The escalation, team, schedule or person (by name) for alerts that name no responder we know.",
+    )
+
+
 class UpstreamSettings(Section):
     kind: Literal["opsgenie", "pagerduty"] = Field(description="Whose API it speaks.")
     url: Expanded | None = Field(

@@ -104,6 +104,7 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         ),
         Entry("user", "user", "Say who may log in at the pages, and which programs may use the API."),
         Entry("oncall", "oncall", "Say who is on call and who is next, from the local copy of the tools' documents."),
+        Entry("page", "page", "Show who would be paged and when, or send them a test by every contact that they have."),
     ),
     "Retain": (
         Entry("forget", "forget", "Plan to give up single runs of the vault."),

@@ -76,11 +76,14 @@ def _moment(text: str | None) -> datetime:
 
 def _overrides(invocation: Invocation) -> dict[str, list[Override]]:
     """Those set here, by schedule. Where nobody has stood in yet there is no shared state, and none is made."""
-    from outlast.cli.standing import opened_state
+    from outlast.cli.serving import DATABASE_FILE, opened_database
     from outlast.oncall.overrides import all_of, laid_by_schedule
 
-    with opened_state(invocation, make=False) as database:
-        return laid_by_schedule(all_of(database)) if database is not None else {}
+    config = invocation.config
+    if config.document.serve.database is None and not (config.key_dir / DATABASE_FILE).exists():
+        return {}
+    with opened_database(invocation) as database:
+        return laid_by_schedule(all_of(database))
 
 
 def _told(

@@ -14,7 +14,6 @@ from outlast.core.errors import OutlastError, Refused, UsageError
 
 if TYPE_CHECKING:
     from outlast.cli.opening import Invocation
-    from outlast.relay.announcing import Send
     from outlast.relay.forwarding import Line
     from outlast.settings import UpstreamSettings
     from outlast.state.database import Database
@@ -27,7 +26,9 @@ _COMMAND_TIMEOUT_S = 60
 @contextmanager
 def opened_database(invocation: Invocation) -> Iterator[Database]:
     """The shared state, with every room's tables as this Outlast knows them."""
-    from outlast.relay import announcing, tables
+    from outlast.oncall import overrides
+    from outlast.oncall import tables as paging
+    from outlast.relay import tables
     from outlast.state.database import Database
     from outlast.web import accounts
 
@@ -39,7 +40,7 @@ def opened_database(invocation: Invocation) -> Iterator[Database]:
         password = printed(command, "database_password_command") if command else os.environ.get("PGPASSWORD")
         database = Database.server(settings.database, password)
     with database:
-        database.install(tables.SCHEMA, announcing.SCHEMA, accounts.SCHEMA)
+        database.install(tables.SCHEMA, accounts.SCHEMA, overrides.SCHEMA, paging.SCHEMA)
         yield database
 
 
@@ -47,9 +48,10 @@ def opened_database(invocation: Invocation) -> Iterator[Database]:
 def opened_services(invocation: Invocation) -> Iterator[Services]:
     """Everything that the application needs. Nothing outside this host but the database is asked for anything."""
     from outlast.cli.informing import teller_of
+    from outlast.cli.paging import lookup_of, paging_of
     from outlast.cli.watching import beside
     from outlast.library.copy import FILE_NAME
-    from outlast.relay.announcing import Announcer
+    from outlast.relay import notes
     from outlast.relay.commit import Commits
     from outlast.relay.integration import Keys, instance_of
     from outlast.relay.rate import Rates
@@ -62,16 +64,19 @@ def opened_services(invocation: Invocation) -> Iterator[Services]:
             instance = instance_of(connection)
         lines = [_line(name, one, instance) for name, one in invocation.config.document.upstreams.items()]
         _no_circle(lines, invocation)
-        send = _sender(invocation)
-        announcer = Announcer(database, lambda: commits, send, settings.public_url)
+        lookup = lookup_of(invocation)
+        paging = paging_of(
+            invocation, database, lookup, note=notes.write, close_alert=lambda alert: notes.close(commits, alert)
+        )
+        invocation.closing.callback(paging.stop)
         teller = teller_of(invocation, database, invocation.output.warn)
-        with Commits(database, announcer) as commits, beside(invocation, database, invocation.output.warn):
+        with Commits(database, paging) as commits, beside(invocation, database, invocation.output.warn):
             rate = settings.alerts_a_second
             yield Services(
                 database=database,
                 commits=commits,
                 keys=Keys(database),
-                pager=announcer,
+                pager=paging,
                 lines=lines,
                 instance=instance,
                 public_url=settings.public_url,
@@ -81,26 +86,9 @@ def opened_services(invocation: Invocation) -> Iterator[Services]:
                 trusted_proxies=settings.trusted_proxies,
                 teller=teller,
                 site=Site(teller),
-                background=[announcer.run],
+                background=[paging.run],
+                lookup=lookup,
             )
-
-
-def _sender(invocation: Invocation) -> Send:
-    from outlast.capture.notify import Notifier, urls
-    from outlast.messages import Message
-
-    settings = invocation.config.document.tripwire
-    notifier = Notifier(urls(os.environ, settings.notify_command))
-    if not notifier:
-        invocation.output.warn(
-            "nobody is named in OUTLAST_NOTIFY or [tripwire] notify_command: a page that on-call cannot deliver would "
-            "reach nobody"
-        )
-
-    def send(title: str, body: str, only: Sequence[str] | None) -> Sequence[str]:
-        return notifier.send(Message(title, body), only)
-
-    return send
 
 
 def _line(name: str, settings: UpstreamSettings, instance: str) -> Line:

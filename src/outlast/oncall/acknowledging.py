@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 from outlast.core.page import Page
 from outlast.oncall import ledger, links
 from outlast.oncall.escalation import State
-from outlast.state.database import Database
 
 Acknowledge = Callable[[Connection, str, str], None]
 """Acknowledges an alert (its id) for somebody (a name), in the given transaction."""
@@ -42,44 +41,34 @@ class Shown:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledging:
-    database: Database
-    clock: Callable[[], datetime]
+def look(connection: Connection, token: str, now: datetime) -> Shown:
+    """What the link would do. Changes nothing."""
+    return _shown(connection, token, now)[0]
 
-    def look(self, token: str) -> Shown:
-        """What the link would do. Changes nothing."""
-        key = self._key()
-        with self.database.read() as connection:
-            return self._shown(connection, key, token)[0]
 
-    def use(self, token: str, acknowledge: Acknowledge) -> Shown:
-        """Acknowledge, if the link still may."""
-        key = self._key()
-        with self.database.write() as connection:
-            shown, notice, alert_id = self._shown(connection, key, token)
-            if shown.outcome is not Outcome.READY or not ledger.use_link(connection, notice, self.clock()):
-                return shown
-            acknowledge(connection, alert_id, shown.name)
-            return Shown(Outcome.DONE, shown.page, shown.name, shown.name, self.clock())
+def use(connection: Connection, token: str, now: datetime, acknowledge: Acknowledge) -> Shown:
+    """Acknowledge, if the link still may, in the caller's writing transaction."""
+    shown, notice, alert_id = _shown(connection, token, now)
+    if shown.outcome is not Outcome.READY or not ledger.use_link(connection, notice, now):
+        return shown
+    acknowledge(connection, alert_id, shown.name)
+    return Shown(Outcome.DONE, shown.page, shown.name, shown.name, now)
 
-    def _key(self) -> bytes:
-        with self.database.write() as connection:
-            return ledger.signing_key(connection)
 
-    def _shown(self, connection: Connection, key: bytes, token: str) -> tuple[Shown, int, str]:
-        found = links.opened(key, token, self.clock())
-        notice = ledger.alert_of_notice(connection, found.notice) if found else None
-        record = ledger.record(connection, notice["alert_id"]) if notice else None
-        if found is None or notice is None or record is None:
-            return Shown(Outcome.UNKNOWN), 0, ""
-        state, by = record.escalation.state, record.acknowledged_by
-        outcome = Outcome.READY
-        if state is State.CLOSED:
-            outcome = Outcome.CLOSED
-        elif notice["used_at"] is not None:
-            outcome = Outcome.USED
-        elif state is State.ACKNOWLEDGED:
-            outcome = Outcome.ALREADY
-        shown = Shown(outcome, record.page, notice["name"], by, record.escalation.acknowledged_at)
-        return shown, found.notice, record.page.alert_id
+def _shown(connection: Connection, token: str, now: datetime) -> tuple[Shown, int, str]:
+    key = ledger.known_key(connection)
+    found = links.opened(key, token, now) if key else None
+    notice = ledger.alert_of_notice(connection, found.notice) if found else None
+    record = ledger.record(connection, notice["alert_id"]) if notice else None
+    if found is None or notice is None or record is None:
+        return Shown(Outcome.UNKNOWN), 0, ""
+    state, by = record.escalation.state, record.acknowledged_by
+    outcome = Outcome.READY
+    if state is State.CLOSED:
+        outcome = Outcome.CLOSED
+    elif notice["used_at"] is not None:
+        outcome = Outcome.USED
+    elif state is State.ACKNOWLEDGED:
+        outcome = Outcome.ALREADY
+    shown = Shown(outcome, record.page, notice["name"], by, record.escalation.acknowledged_at)
+    return shown, found.notice, record.page.alert_id

@@ -42,13 +42,19 @@ def moment(seconds: float | None) -> datetime:
     return datetime.fromtimestamp(seconds or 0.0, UTC)
 
 
+def known_key(connection: Connection) -> bytes | None:
+    """The key of this installation's links, if a link was made yet."""
+    found = connection.scalar(select(secrets.c.key).where(secrets.c.id == 1))
+    return None if found is None else bytes.fromhex(found)
+
+
 def signing_key(connection: Connection) -> bytes:
     """The key of this installation's links; made when it is first asked for, in a transaction that writes."""
-    found = connection.scalar(select(secrets.c.key).where(secrets.c.id == 1))
+    found = known_key(connection)
     if found is None:
-        found = randomness.token_hex(32)
-        connection.execute(insert(secrets).values(id=1, key=found))
-    return bytes.fromhex(found)
+        found = randomness.token_bytes(32)
+        connection.execute(insert(secrets).values(id=1, key=found.hex()))
+    return found
 
 
 # Pages

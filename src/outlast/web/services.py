@@ -20,6 +20,7 @@ from outlast.state.paging import Pager
 if TYPE_CHECKING:
     from outlast.incident.teller import Teller
     from outlast.library.copy import LocalCopy
+    from outlast.oncall.lookup import Lookup
     from outlast.web.telling import Site
 
 
@@ -43,6 +44,7 @@ class Services:
     teller: Teller | None = None  # who looks after incidents: what their pages read and write by
     site: Site | None = None
     background: list[Callable[[], object]] = field(default_factory=list)
+    lookup: Lookup | None = None  # who is on call, and how people are reached
     _library: LocalCopy | None = None
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from outlast.oncall import ledger
-from outlast.oncall.acknowledging import Acknowledging, Outcome
+from outlast.oncall.acknowledging import Outcome, Shown, look, use
 from outlast.oncall.escalation import NoticeState
 from outlast.oncall.paging import Paging
 from tests import rosters
@@ -209,34 +209,44 @@ def link_of(found: Office, address: str = "ann@example.org") -> str:
     return match[1]
 
 
+def shown(found: Office, token: str) -> Shown:
+    with found.paging.database.read() as connection:
+        return look(connection, token, found.clock.now)
+
+
+def used(found: Office, token: str) -> Shown:
+    with found.paging.database.write() as connection:
+        return use(connection, token, found.clock.now, found.paging.acknowledge)
+
+
 def test_a_signed_link_acknowledges_once(web: Office) -> None:
     """Looking at it changes nothing; using it says who has it; a second use says that it was used."""
     web.page()
     web.after()
-    desk, token = Acknowledging(web.paging.database, web.clock), link_of(web)
-    shown = desk.look(token)
-    assert (shown.outcome, shown.name) == (Outcome.READY, "Ann Example")
-    assert shown.page is not None
-    assert shown.page.message == "disk full"
+    token = link_of(web)
+    seen = shown(web, token)
+    assert (seen.outcome, seen.name) == (Outcome.READY, "Ann Example")
+    assert seen.page is not None
+    assert seen.page.message == "disk full"
     assert web.after(2.5) == ["sms"]  # looked at by a mail scanner, say: it goes on
-    done = desk.use(token, lambda connection, alert_id, by: web.paging.acknowledge(connection, alert_id, by))
-    assert done.outcome is Outcome.DONE
+    assert used(web, token).outcome is Outcome.DONE
     assert web.after(60) == []
-    again = desk.use(token, lambda connection, alert_id, by: pytest.fail("it was used already"))
-    assert again.outcome is Outcome.USED
+    assert used(web, token).outcome is Outcome.USED
+    with web.paging.database.write() as connection:
+        web.paging.reopen(connection, "a1")
+    assert used(web, token).outcome is Outcome.USED  # also when the alert waits for somebody again
 
 
 def test_a_link_ends(web: Office) -> None:
     """After a day, and where somebody else was first it says who."""
     web.page()
     web.after(6)
-    desk = Acknowledging(web.paging.database, web.clock)
     acknowledge(web, "Bob Example")
-    shown = desk.look(link_of(web))
-    assert (shown.outcome, shown.by) == (Outcome.ALREADY, "Bob Example")
+    seen = shown(web, link_of(web))
+    assert (seen.outcome, seen.by) == (Outcome.ALREADY, "Bob Example")
     web.clock.now += timedelta(days=2)
-    assert desk.look(link_of(web)).outcome is Outcome.UNKNOWN
-    assert desk.look("nonsense").outcome is Outcome.UNKNOWN
+    assert shown(web, link_of(web)).outcome is Outcome.UNKNOWN
+    assert shown(web, "nonsense").outcome is Outcome.UNKNOWN
 
 
 def test_what_happened_is_noted(web: Office) -> None:
