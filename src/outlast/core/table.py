@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Self
 
 from outlast.core.row import KeyKind
@@ -124,5 +125,11 @@ class Table:
     @property
     def shape(self) -> str:
         """A hash of what a stored row's fields mean: names and types of the columns, and the key."""
-        described = [[[column.name, column.type] for column in self.columns], list(self.key)]
-        return hashlib.sha256(json.dumps(described, ensure_ascii=True).encode()).hexdigest()[:16]
+        return _shape(self.columns, self.key)
+
+
+@lru_cache(1024)
+def _shape(columns: tuple[Column, ...], key: tuple[str, ...]) -> str:
+    # Asked for once a tenant and table.
+    described = [[[column.name, column.type] for column in columns], list(key)]
+    return hashlib.sha256(json.dumps(described, ensure_ascii=True).encode()).hexdigest()[:16]

@@ -94,9 +94,9 @@ class TableManifest:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "columns": [list(column) for column in self.columns],
-            "key": list(self.key),
-            "key_kinds": [kind.value for kind in self.key_kinds],
+            "columns": self.columns,
+            "key": self.key,
+            "key_kinds": self.key_kinds,
             "shape": self.shape,
             "rows": self.rows,
             "root": self.root,
