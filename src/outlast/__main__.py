@@ -1,5 +1,17 @@
-"""`python -m outlast`: the same as the installed command."""
+"""`python -m outlast`, and the installed command.
 
-from outlast.cli.main import main
+A worker process that multiprocessing starts reads this module again and needs nothing of it: so nothing is imported
+before it is called.
+"""
 
-main()
+from __future__ import annotations
+
+
+def main() -> None:
+    from outlast.cli.main import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

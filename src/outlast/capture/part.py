@@ -107,7 +107,7 @@ def capture_part(spec: PartSpec, report: Report, store: Store | None = None) -> 
     Raises an OutlastError; what was put by then lies in the vault unreferenced, and does no harm.
     """
     with (
-        LocalState(spec.state_directory) as state,
+        LocalState(spec.state_directory, later=True) as state,  # who commits the run commits what is noted here
         Spool(spec.state_directory) as spool,
         putting(store or open_store(spec.vault_url)) as create,
         spec.rows.open() as reader,

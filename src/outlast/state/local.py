@@ -89,16 +89,20 @@ def _create_key(path: Path) -> bytes:
 
 
 class LocalState:
-    """An encrypted map (space, name) → bytes in one SQLite file. Each `put_all` is one transaction."""
+    """An encrypted map (space, name) → bytes in one SQLite file. Each `put_all` is one transaction.
 
-    def __init__(self, directory: Path) -> None:
+    It is on disk when it returns; with `later` when a session without that has made the next one. Until then it can
+    be lost in a power cut, as a whole and after everything before it.
+    """
+
+    def __init__(self, directory: Path, *, later: bool = False) -> None:
         self.directory = directory
         self.host_key = HostKey.load(directory / "host.key")
         self._path = directory / "state.sqlite"
         try:
             self._connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute(f"PRAGMA synchronous = {'NORMAL' if later else 'FULL'}")
             self._connection.execute(_SCHEMA)
         except sqlite3.Error as error:
             raise self._unusable(error) from error
