@@ -134,7 +134,7 @@ def _killed(site: Outlast) -> Result:
 
 
 def test_what_is_missing_in_the_configuration_is_named(outlast: Outlast) -> None:
-    """A token, a user, a resource that is none: exit 2, the setting's name, and what to do; a database's command too."""
+    """What is not there is told with exit 2, its name and what to do: a setting, a token, a resource."""
     project.write(outlast.folder, "desk", "jira", site="http://127.0.0.1:9")
     result = outlast("backup", "desk")
     assert result.exit_code == 2
