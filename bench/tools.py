@@ -31,21 +31,10 @@ from tests.tools.jira import USER
 ISSUES = 100_000
 COMMENTS = 3
 CHANGED = 10
-_WORDS = [
-    "disk",
-    "memory",
-    "network",
-    "checkout",
-    "payment",
-    "invoice",
-    "login",
-    "queue",
-    "replica",
-    "cache",
-    "certificate",
-    "quota",
-    "index",
-]
+_WORDS = (
+    *("disk", "memory", "network", "checkout", "payment", "invoice", "login"),
+    *("queue", "replica", "cache", "certificate", "quota", "index"),
+)
 _START = datetime(2025, 1, 1, tzinfo=UTC)
 
 

@@ -157,6 +157,8 @@ def add_issue(fake: Jira, number: int, updated: datetime, comments: int = 1, sum
             "created": "2026-01-01T00:00:00.000+0000",
         }
     fake.table(f"worklog/{key}")["1"] = {"id": f"w{key}", "timeSpent": "1h", "started": "2026-01-01T00:00:00.000+0000"}
+    for n in range(2, 2 + number % 3):
+        fake.table(f"worklog/{key}")[str(n)] = {"id": f"w{key}-{n}", "timeSpent": f"{n}h"}
     for n in range(number % 4):
         fake.table(f"changelog/{key}")[str(n)] = {"id": f"h{key}{n}", "items": [{"field": "status"}]}
     fake.table(f"remotelink/{key}")["1"] = {"id": int(key), "object": {"url": "https://example.com", "title": "graph"}}

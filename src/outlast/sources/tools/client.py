@@ -156,7 +156,8 @@ class PatientSession(requests.Session):
         self.requests = 0
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        if urlsplit(str(request.url)).netloc != self._host and "Authorization" in request.headers:
+        carries = self._account.connector.credentials.header in request.headers
+        if carries and urlsplit(str(request.url)).netloc != self._host:
             raise SourceError(
                 f"{self._account} names another host for its next page: the token is not sent there",
                 hint="See [sources] url and site in outlast.toml; report this where they are right.",

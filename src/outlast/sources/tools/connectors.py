@@ -6,8 +6,6 @@ import importlib
 
 from outlast.sources.tools.connector import Connector
 
-KINDS = ("opsgenie", "pagerduty", "jira", "confluence", "statuspage")
-
 
 def connector_of(kind: str) -> Connector:
     """The connector of a kind that outlast.toml may name."""
