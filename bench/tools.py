@@ -172,7 +172,14 @@ def _search(folder: Path, count: int) -> None:
 
     with LocalCopy.open(folder / ".outlast" / FILE_NAME) as copy:
         copy.search("warm")
-        for words in (f"unique{count // 3}", "disk", "payment invoice replica", "certifi", "disk quota uniq"):
+        for words in (
+            f"unique{count // 3}",
+            "disk",
+            "payment invoice replica",
+            "certifi",
+            "disk quota uniq",
+            "nowhere",
+        ):
             times = []
             for _ in range(5):
                 began = time.perf_counter()
