@@ -27,7 +27,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "oncall": frozenset({"core", "messages", "state", "library"}),
     "relay": frozenset({"core", "state"}),
     "incident": frozenset({"core", "messages", "state"}),
-    "web": frozenset({"core", "state", "library", "oncall", "relay", "incident"}),
+    "desk": frozenset({"core", "state"}),
+    "web": frozenset({"desk", "core", "state", "library", "oncall", "relay", "incident"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
     "cli": frozenset(
         {
@@ -46,6 +47,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "rehearsal",
             "replay",
             "relay",
+            "desk",
             "incident",
             "web",
             "library",

@@ -26,6 +26,7 @@ _COMMAND_TIMEOUT_S = 60
 @contextmanager
 def opened_database(invocation: Invocation) -> Iterator[Database]:
     """The shared state, with every room's tables as this Outlast knows them."""
+    from outlast.desk import entries
     from outlast.oncall import overrides
     from outlast.oncall import tables as paging
     from outlast.relay import tables
@@ -40,7 +41,7 @@ def opened_database(invocation: Invocation) -> Iterator[Database]:
         password = printed(command, "database_password_command") if command else os.environ.get("PGPASSWORD")
         database = Database.server(settings.database, password)
     with database:
-        database.install(tables.SCHEMA, accounts.SCHEMA, overrides.SCHEMA, paging.SCHEMA)
+        database.install(tables.SCHEMA, accounts.SCHEMA, overrides.SCHEMA, paging.SCHEMA, entries.SCHEMA)
         yield database
 
 

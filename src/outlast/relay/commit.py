@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,6 +24,9 @@ from outlast.state.database import Database
 from outlast.state.paging import Pager
 
 EVENTS_MAX = 500  # in one transaction
+GATHER_S = 0.004
+GATHER_TO = 32
+MANY = 2  # events in one commit: more than that come in a crowd
 WAITING_MAX = 20_000  # events not yet on disk: beyond that senders are told to try again
 T = TypeVar("T")
 
@@ -50,6 +54,8 @@ class Commits:
         self._waiting = 0
         self._condition = threading.Condition()
         self._ending = False
+        self._busy = False
+        self._many = False
         self._listeners: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="outlast-commits", daemon=True)
 
@@ -62,6 +68,11 @@ class Commits:
             self._ending = True
             self._condition.notify()
         self._thread.join()
+
+    @property
+    def busy(self) -> bool:
+        """Whether events come in faster than one a commit."""
+        return self._many
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Have `listener` called after each commit, in the writer's thread. It must return at once."""
@@ -113,12 +124,19 @@ class Commits:
         with self._condition:
             while not self._orders and not self._ending:
                 self._condition.wait()
+                self._busy = False
+            gather, self._busy = self._busy and len(self._orders) < GATHER_TO, True
+        if gather:
+            # One commit follows the other: a moment's wait lets more of them share the next one.
+            time.sleep(GATHER_S)
+        with self._condition:
             batch: list[_Order] = []
             events = 0
             while self._orders and (not batch or events + len(self._orders[0].events) <= EVENTS_MAX):
                 batch.append(self._orders.popleft())
                 events += len(batch[-1].events)
             self._waiting -= events
+            self._many = events > MANY
             return batch
 
     def _commit(self, batch: Sequence[_Order]) -> list[Any]:

@@ -26,8 +26,11 @@ from outlast.state.database import Database
 from outlast.state.paging import Pager
 
 PARALLEL = 8
+PARALLEL_BUSY = 2  # while many events come in: taking them goes first
 _IDLE_S = 0.5
+_STEP_S = 0.03  # between looks for what is due: events and answers that come together are looked at together
 _WATCH_S = 0.3
+_WATCH_BUSY_S = 0.03
 
 log = logging.getLogger("outlast.relay")
 
@@ -80,6 +83,7 @@ class Forwarder:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._line.wake.wait(), _IDLE_S)
                 self._line.wake.clear()
+                await asyncio.sleep(_STEP_S)
         finally:
             for task in list(self._busy.values()):
                 task.cancel()
@@ -92,7 +96,7 @@ class Forwarder:
                 self._hurry = False
                 name, now = self._line.upstream.name, self._clock()
                 await self._commits.do(lambda connection: queue.hurry(connection, name, now))
-            free = PARALLEL - len(self._busy)
+            free = (PARALLEL_BUSY if self._commits.busy else PARALLEL) - len(self._busy)
             if free <= 0 or not self._line.breaker.may_send(self._line.override, len(self._busy)):
                 return
             limit = 1 if self._line.breaker.state is State.HALF_OPEN else free
@@ -183,8 +187,7 @@ class Watch:
             except OutlastError as error:
                 log.warning("the watch over deliveries waits: %s", error.message)
                 judged = 0
-            if not judged:
-                await asyncio.sleep(_WATCH_S)
+            await asyncio.sleep(_WATCH_BUSY_S if judged else _WATCH_S)
 
     async def _look(self) -> int:
         modes = await asyncio.to_thread(self._modes)

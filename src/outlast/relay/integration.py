@@ -134,5 +134,6 @@ class Keys:
 
     def _read(self) -> None:
         with self._database.read() as connection:
-            hashes = dict(connection.execute(select(integrations.c.name, integrations.c.key_hash)).tuples().all())
+            rows = connection.execute(select(integrations.c.name, integrations.c.key_hash))
+            hashes = {row.name: row.key_hash for row in rows}
             self._by_hash = {hashes[one.name]: one for one in listed(connection) if one.revoked_at is None}

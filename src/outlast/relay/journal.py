@@ -11,15 +11,14 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from outlast.core.page import Page, Responder
 from outlast.relay.alert import NOT_THERE, Alert, Outcome, changed, opened
 from outlast.relay.event import Action, Event, Naming, Vendor
-from outlast.relay.tables import alerts, deliveries, events, integrations, lines
+from outlast.relay.judging import begin_page, paged_line, to_page
+from outlast.relay.tables import alerts, deliveries, events, lines
 from outlast.state.paging import Pager
 
 WAITING = "waiting"
@@ -29,6 +28,16 @@ REFUSED = "refused"
 
 _LOCK = 0x72656C61  # "rela": one instance at a time takes events
 _AT_ONCE = 400  # names in one IN list
+_ALONE = "no upstream is set up for this integration: Outlast alone pages"
+# Built once: to build a statement costs more than SQLite takes to run it.
+_LAST = select(
+    select(func.coalesce(func.max(events.c.seq), 0)).scalar_subquery(),
+    select(func.coalesce(func.max(alerts.c.tiny), 0)).scalar_subquery(),
+)
+_BY = {
+    column: select(alerts).where(column.in_(bindparam("values", expanding=True)))
+    for column in (alerts.c.open_key, alerts.c.id, alerts.c.tiny)
+}
 _JSON_FIELDS = (
     "source", "entity", "description", "tags", "details", "responders", "actions",
     "acknowledged_by", "acknowledged_at", "closed_by", "closed_at", "upstreams",
@@ -74,8 +83,7 @@ def take(connection: Connection, given: Sequence[Event], pager: Pager) -> list[T
     """Record the events in order, in the caller's writing transaction. All of them or, where it raises, none."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-    seq = connection.scalar(select(func.max(events.c.seq))) or 0
-    tiny = connection.scalar(select(func.max(alerts.c.tiny))) or 0
+    seq, tiny = connection.execute(_LAST).one()
     batch = _Batch()
     _look_up(connection, batch, given)
     taken = []
@@ -94,65 +102,21 @@ def take(connection: Connection, given: Sequence[Event], pager: Pager) -> list[T
         found = outcome.alert
         alert_id, alias = (found.id, found.alias) if found is not None else (None, None)
         taken.append(Taken(seq, alert_id, alias, outcome.success, outcome.status, new))
+    alone = {one.alert_id: event for one, event in zip(taken, given, strict=True) if _alone(event)}
+    for alert_id, event in alone.items():
+        if alert_id is not None and to_page(batch.by_id[alert_id], event.at):
+            at = time.time()
+            batch.by_id[alert_id] = alert = replace(batch.by_id[alert_id], paged_at=at)
+            if alert_id not in batch.fresh:
+                batch.touched[alert_id] = None
+            batch.lines.append(paged_line(alert, _ALONE, at))
+            begin_page(connection, pager, alert, event.id, event.at, _ALONE)
     _write(connection, batch)
-    for one, event in zip(taken, given, strict=True):
-        if event.action is Action.CREATE and not event.upstreams and one.alert_id is not None:
-            judge(connection, pager, batch.by_id[one.alert_id], one.seq, None, _ALONE)
     return taken
 
 
-_ALONE = "no upstream is set up for this integration: Outlast alone pages"
-
-
-def judge(
-    connection: Connection,
-    pager: Pager,
-    alert: Alert,
-    seq: int,
-    upstream: str | None,
-    reason: str,
-    *,
-    doubtful: bool = False,
-) -> bool:
-    """The vendor did not take an event that opens an alert: page, unless somebody has it or was paged. Once an alert.
-
-    In the caller's transaction, with the mark that it is judged. Gives whether a page was begun.
-    """
-    if upstream is not None:
-        connection.execute(
-            update(deliveries).where(deliveries.c.seq == seq, deliveries.c.upstream == upstream).values(unjudged=False)
-        )
-    event = connection.execute(select(events.c.id, events.c.at).where(events.c.seq == seq)).one()
-    if alert.paged_at is not None or not alert.waits_for_somebody(event.at):
-        return False
-    service = connection.scalar(select(integrations.c.service).where(integrations.c.name == alert.integration))
-    pager.page(connection, _page(alert, event.id, event.at, reason, service, doubtful=doubtful))
-    update_alerts(connection, [replace(alert, paged_at=time.time())])
-    line = {"alert_id": alert.id, "at": time.time(), "by": "Outlast", "kind": "paged", "text": reason}
-    connection.execute(insert(lines), [line])
-    return True
-
-
-def _page(alert: Alert, event_id: str, at: float, reason: str, service: str | None, *, doubtful: bool) -> Page:
-    return Page(
-        alert_id=alert.id,
-        event_id=event_id,
-        integration=alert.integration,
-        message=alert.message,
-        priority=alert.priority,
-        at=datetime.fromtimestamp(at, UTC),
-        reason=reason,
-        description=alert.description,
-        source=alert.source,
-        responders=tuple(
-            Responder(one.get("type", ""), one.get("id"), one.get("name") or one.get("username"))
-            for one in alert.responders
-        ),
-        tags=alert.tags,
-        details=dict(alert.details or {}),
-        service=service,
-        doubtful=doubtful,
-    )
+def _alone(event: Event) -> bool:
+    return event.action is Action.CREATE and not event.upstreams
 
 
 def _look_up(connection: Connection, batch: _Batch, given: Sequence[Event]) -> None:
@@ -187,7 +151,7 @@ def _alerts(connection: Connection, column: Any, values: Iterable[Any]) -> list[
     wanted = list(values)
     found = []
     for start in range(0, len(wanted), _AT_ONCE):
-        rows = connection.execute(select(alerts).where(column.in_(wanted[start : start + _AT_ONCE])))
+        rows = connection.execute(_BY[column], {"values": wanted[start : start + _AT_ONCE]})
         found += [alert_of(row._mapping) for row in rows]
     return found
 
@@ -280,15 +244,15 @@ def _tell(connection: Connection, pager: Pager, before: Alert, after: Alert, eve
 
 
 def _write(connection: Connection, batch: _Batch) -> None:
-    connection.execute(insert(events), batch.events)
+    connection.execute(_INSERT_EVENTS, batch.events)
     # Closed ones first: an alias that was closed and opened anew in one batch is free before it is taken.
     update_alerts(connection, sorted((batch.by_id[one] for one in batch.touched), key=lambda alert: alert.is_open))
     if batch.fresh:
-        connection.execute(insert(alerts), [_row(batch.by_id[one]) for one in batch.fresh])
+        connection.execute(_INSERT_ALERTS, [_row(batch.by_id[one]) for one in batch.fresh])
     if batch.lines:
-        connection.execute(insert(lines), batch.lines)
+        connection.execute(_INSERT_LINES, batch.lines)
     if batch.deliveries:
-        connection.execute(insert(deliveries), batch.deliveries)
+        connection.execute(_INSERT_DELIVERIES, batch.deliveries)
 
 
 def update_alerts(connection: Connection, changed_alerts: Sequence[Alert]) -> None:
@@ -301,6 +265,8 @@ def update_alerts(connection: Connection, changed_alerts: Sequence[Alert]) -> No
         connection.execute(_UPDATE, rows)
 
 
+_INSERT_EVENTS, _INSERT_ALERTS = insert(events), insert(alerts)
+_INSERT_LINES, _INSERT_DELIVERIES = insert(lines), insert(deliveries)
 _CHANGING = (
     "open_key", "status", "acknowledged", "snoozed_until", "owner", "priority", "message", "count", "updated_at",
     "last_at", "paged_at", "fields",

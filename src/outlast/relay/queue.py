@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from outlast.relay.alert import Alert
 from outlast.relay.breaker import Override
 from outlast.relay.event import Action, Event, Naming, Vendor, new_id
-from outlast.relay.journal import ACCEPTED, DONE, REFUSED, WAITING, alert_of, judge, take
-from outlast.relay.tables import alerts, deliveries, events, overrides
+from outlast.relay.journal import ACCEPTED, DONE, REFUSED, WAITING, alert_of, take, update_alerts
+from outlast.relay.judging import begin_page, paged_line, to_page
+from outlast.relay.tables import alerts, deliveries, events, lines, overrides
 from outlast.relay.upstream import Answer, Verdict
 from outlast.state.paging import Pager
 
@@ -51,24 +52,24 @@ class Backlog:
     oldest_at: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An event that opens an alert, and that its vendor has not taken, or not in time."""
+
+    seq: int
+    upstream: str
+    alert_id: str
+    reason: str
+    doubtful: bool  # the vendor may have it all the same
+
+    @property
+    def told(self) -> str:
+        return f"{self.upstream}: {self.reason}"
+
+
 def due(connection: Connection, upstream: str, now: float, busy: Collection[str], limit: int) -> list[Parcel]:
     """The next deliveries, oldest first: one an alert, of alerts that are not under way (`busy`)."""
-    rows = connection.execute(
-        select(deliveries)
-        .where(deliveries.c.upstream == upstream, deliveries.c.state.in_(_OPEN))
-        .order_by(deliveries.c.seq)
-        .limit(WINDOW)
-    ).all()
-    seen = set(busy)
-    heads = []
-    for row in rows:
-        if row.alert_id in seen:
-            continue
-        seen.add(row.alert_id)
-        if row.due_at <= now:
-            heads.append(row)
-        if len(heads) == limit:
-            break
+    heads = _heads(connection, upstream, now, busy, limit, 4 * (limit + len(busy)))
     if not heads:
         return []
     told = {row.seq: row for row in connection.execute(select(events).where(events.c.seq.in_([h.seq for h in heads])))}
@@ -81,6 +82,33 @@ def due(connection: Connection, upstream: str, now: float, busy: Collection[str]
         )
         for head in heads
     ]  # fmt: skip
+
+
+def _heads(
+    connection: Connection, upstream: str, now: float, busy: Collection[str], limit: int, window: int
+) -> list[Row[Any]]:
+    rows = connection.execute(_WAITING, {"upstream": upstream, "window": window}).all()
+    seen = set(busy)
+    heads = []
+    for row in rows:
+        if row.alert_id in seen:
+            continue
+        seen.add(row.alert_id)
+        if row.due_at <= now:
+            heads.append(row)
+        if len(heads) == limit:
+            break
+    if len(heads) < limit and len(rows) == window < WINDOW:
+        return _heads(connection, upstream, now, busy, limit, WINDOW)
+    return heads
+
+
+_WAITING = (
+    select(deliveries)
+    .where(deliveries.c.upstream == bindparam("upstream"), deliveries.c.state.in_(_OPEN))
+    .order_by(deliveries.c.seq)
+    .limit(bindparam("window"))
+)
 
 
 def _event(row: Row[Any]) -> Event:
@@ -119,7 +147,7 @@ def settle(connection: Connection, pager: Pager, parcel: Parcel, answer: Answer,
             return False
         case Verdict.ACCEPTED if parcel.state == ACCEPTED and now - parcel.at > _LOST_AFTER_S + _last(parcel):
             _set(connection, parcel, state=WAITING, reference=None, due_at=now, told="accepted, and never done")
-            return _page(connection, pager, parcel, f"{parcel.upstream}: accepted, and never done", doubtful=True)
+            return _page(connection, pager, parcel, "it accepted it, and never did it", doubtful=True)
         case Verdict.ACCEPTED:
             pause = (
                 _ASK_FIRST_S if parcel.state == WAITING else min(_ASK_MAX_S, max(_ASK_FIRST_S, (now - parcel.at) / 2))
@@ -137,7 +165,7 @@ def settle(connection: Connection, pager: Pager, parcel: Parcel, answer: Answer,
                 connection, parcel, state=state, due_at=now + pause,
                 reference=parcel.reference if state == ACCEPTED else None, **told,
             )  # fmt: skip
-    return _page(connection, pager, parcel, f"{parcel.upstream}: {answer.told}", doubtful=answer.uncertain)
+    return _page(connection, pager, parcel, answer.told, doubtful=answer.uncertain)
 
 
 def hurry(connection: Connection, upstream: str, now: float) -> None:
@@ -159,26 +187,53 @@ def _last(parcel: Parcel) -> float:
 def _page(connection: Connection, pager: Pager, parcel: Parcel, reason: str, *, doubtful: bool) -> bool:
     if parcel.event.action is not Action.CREATE:
         return False
-    row = connection.execute(select(alerts).where(alerts.c.id == parcel.alert.id)).one()
-    alert = alert_of(row._mapping)
-    paged = judge(connection, pager, alert, parcel.seq, parcel.upstream, reason, doubtful=doubtful)
-    if paged:
-        _tell_upstream(connection, pager, alert, reason)
-    return paged
+    return judge(connection, pager, [Failed(parcel.seq, parcel.upstream, parcel.alert.id, reason, doubtful)])
 
 
-def _tell_upstream(connection: Connection, pager: Pager, alert: Alert, reason: str) -> None:
-    """A note for the vendor's own alert, delivered after what it did not take: that people were paged from here."""
-    note = f"Outlast paged for this alert by itself ({reason})."
-    event = Event(
-        new_id(), time.time(), alert.integration, Vendor.OUTLAST, Action.NOTE, Naming.ID, alert.id, alert.scope,
-        {"note": note, "user": "Outlast"},
-    )  # fmt: skip
-    take(connection, [event], pager)
+def judge(connection: Connection, pager: Pager, failed: Sequence[Failed]) -> bool:
+    """Vendors did not take events that open alerts: page, where it is to be. Gives whether a page was begun.
+
+    In the caller's transaction, with the mark that they are judged. The vendor is to be told of a page by a note, which
+    goes after what it did not take.
+    """
+    marks = [{"one": each.seq, "of": each.upstream} for each in failed]
+    connection.execute(_JUDGED, marks)
+    told = {row.seq: row for row in connection.execute(_EVENTS, {"seqs": [each.seq for each in failed]})}
+    about = {
+        row.id: alert_of(row._mapping) for row in connection.execute(_ALERTS, {"ids": [e.alert_id for e in failed]})
+    }
+    paged: dict[str, Failed] = {}
+    for each in failed:
+        alert, event = about[each.alert_id], told[each.seq]
+        if each.alert_id not in paged and to_page(alert, event.at):
+            begin_page(connection, pager, alert, event.id, event.at, each.told, doubtful=each.doubtful)
+            paged[each.alert_id] = each
+    if not paged:
+        return False
+    at = time.time()
+    update_alerts(connection, [replace(about[one], paged_at=at) for one in paged])
+    connection.execute(insert(lines), [paged_line(about[one], each.told, at) for one, each in paged.items()])
+    take(connection, [_note(about[one], each.told, at) for one, each in paged.items()], pager)
+    return True
+
+
+def _note(alert: Alert, reason: str, at: float) -> Event:
+    note = {"note": f"Outlast paged for this alert by itself ({reason}).", "user": "Outlast"}
+    return Event(new_id(), at, alert.integration, Vendor.OUTLAST, Action.NOTE, Naming.ID, alert.id, alert.scope, note)
+
+
+_GONE = "it is not set up any more"
+_EVENTS = select(events.c.seq, events.c.id, events.c.at).where(events.c.seq.in_(bindparam("seqs", expanding=True)))
+_ALERTS = select(alerts).where(alerts.c.id.in_(bindparam("ids", expanding=True)))
+_JUDGED = (
+    update(deliveries)
+    .where(deliveries.c.seq == bindparam("one"), deliveries.c.upstream == bindparam("of"))
+    .values(unjudged=False)
+)
 
 
 def page_overdue(
-    connection: Connection, pager: Pager, before: dict[str, float], reasons: dict[str, str], *, limit: int = 200
+    connection: Connection, pager: Pager, before: dict[str, float], reasons: dict[str, str], *, limit: int = 100
 ) -> int:
     """Page for events that opened an alert, and that no upstream has confirmed in time. Gives how many were judged.
 
@@ -186,17 +241,17 @@ def page_overdue(
     any more, and everything that waits for it is overdue.
     """
     rows = connection.execute(
-        select(deliveries.c.seq, deliveries.c.upstream, deliveries.c.alert_id, deliveries.c.attempts)
+        select(deliveries.c.seq, deliveries.c.upstream, deliveries.c.attempts, deliveries.c.alert_id)
         .where(_overdue(before))
         .order_by(deliveries.c.at)
         .limit(limit)
     ).all()
-    for row in rows:
-        reason = f"{row.upstream}: {reasons.get(row.upstream, 'it is not set up any more')}"
-        # Read one by one: an earlier one of these may have paged for the same alert.
-        alert = alert_of(connection.execute(select(alerts).where(alerts.c.id == row.alert_id)).one()._mapping)
-        if judge(connection, pager, alert, row.seq, row.upstream, reason, doubtful=row.attempts > 0):
-            _tell_upstream(connection, pager, alert, reason)
+    if rows:
+        failed = [
+            Failed(row.seq, row.upstream, row.alert_id, reasons.get(row.upstream, _GONE), row.attempts > 0)
+            for row in rows
+        ]
+        judge(connection, pager, failed)
     return len(rows)
 
 

@@ -17,9 +17,22 @@ from starlette.exceptions import HTTPException
 from outlast import __version__
 from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError, UsageError
 from outlast.relay.forwarding import Forwarder, Watch
-from outlast.web import alertmanager, alerts, health, incidents, login, opsgenie, pagerduty, telling, upstreams
+from outlast.web import (
+    alertmanager,
+    alerts,
+    documents,
+    health,
+    incidents,
+    login,
+    oncall,
+    opsgenie,
+    pagerduty,
+    telling,
+    upstreams,
+)
 from outlast.web.intake import problem
 from outlast.web.pages import HERE, back, render
+from outlast.web.quick import Quick
 from outlast.web.security import Guard, LoginNeededError, login_url
 from outlast.web.services import Services
 
@@ -39,10 +52,12 @@ def create_app(services: Services, ready: Callable[[], None] = lambda: None) -> 
     )
     app.state.services = services
     app.state.ready = ready
-    for module in (opsgenie, pagerduty, alertmanager, health, login, alerts, upstreams, incidents, telling):
+    pages = (login, alerts, oncall, documents, incidents, telling, upstreams)
+    for module in (opsgenie, pagerduty, alertmanager, health, *pages):
         app.include_router(module.router)
     app.include_router(incidents.api)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.add_middleware(Quick, application=app)
     app.add_middleware(Guard, https=services.https)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)

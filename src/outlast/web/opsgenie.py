@@ -84,6 +84,11 @@ async def _take(
 @router.post("", status_code=202, response_model=Success)
 async def create(request: Request, sender: Sender, body: CreateBody) -> Json:
     """Open an alert, or count up the one that is open under its alias."""
+    return await created(request, sender, body)
+
+
+async def created(request: Request, sender: Integration, body: CreateBody) -> Json:
+    """What `create` does, for whoever has checked the sender."""
     fields = body.model_dump(exclude_none=True)
     raw = body.model_dump(exclude_unset=True)
     return await _take(request, sender, Action.CREATE, Naming.ALIAS, body.alias or "", fields, raw)

@@ -15,7 +15,12 @@ from outlast.web.accounts import Visitor
 from outlast.web.services import services
 
 HERE = Path(__file__).parent
-NAVIGATION = [("/", "Alerts"), ("/upstreams", "Upstreams")]
+NAVIGATION = [
+    ("/", "Alerts"),
+    ("/oncall", "On call"),
+    ("/documents", "Tickets and runbooks"),
+    ("/upstreams", "Upstreams"),
+]
 """The pages in every page's head, in order. A module of pages adds its own when it is imported."""
 
 

@@ -1,0 +1,115 @@
+"""Tickets and comments that were taken here: an append-only journal, each with who wrote it and where it belongs.
+
+An entry is never changed. Once it went to the recovered tool it is marked with what it became there.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import Column, Connection, Float, Index, MetaData, Row, Table, Text, insert, select, update
+
+from outlast.core.errors import UsageError
+from outlast.state.database import Schema
+
+TITLE_MAX = 250
+TEXT_MAX = 30_000  # Jira's own limit is 32,767, and the mark of where it came from has to fit
+
+metadata = MetaData()
+entries = Table(
+    "desk_entry",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),  # the tool's name in outlast.toml; empty: not said
+    Column("about", Text, nullable=False),  # a comment's ticket: table and key, or another entry's id
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("taken_at", Float),  # when it went to the tool
+    Column("taken_as", Text),  # its key there
+    Index("desk_entry_about", "about", "at"),
+    Index("desk_entry_at", "at"),
+)
+SCHEMA = Schema("desk", metadata)
+
+TICKET = "ticket"
+COMMENT = "comment"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    id: str
+    at: float
+    by: str
+    kind: str
+    source: str
+    about: str
+    title: str
+    text: str
+    taken_at: float | None = None
+    taken_as: str | None = None
+
+
+def ticket(by: str, title: str, text: str, source: str = "") -> Entry:
+    """A new ticket. Raises UsageError."""
+    title = " ".join(title.split())
+    if not title or len(title) > TITLE_MAX:
+        raise UsageError(f"a ticket's title must have 1 to {TITLE_MAX} characters")
+    return Entry(str(uuid.uuid4()), time.time(), by, TICKET, source, "", title, _text(text, needed=False))
+
+
+def comment(by: str, about: str, text: str, source: str = "") -> Entry:
+    """A comment on a ticket of a tool (`place`) or of ours (its id). Raises UsageError."""
+    return Entry(str(uuid.uuid4()), time.time(), by, COMMENT, source, about, "", _text(text, needed=True))
+
+
+def place(table: str, key: str) -> str:
+    """How a comment names the tool's document that it is about."""
+    return f"{table}:{key}"
+
+
+def _text(text: str, *, needed: bool) -> str:
+    text = text.replace("\x00", "").replace("\r\n", "\n").strip()
+    if (needed and not text) or len(text) > TEXT_MAX:
+        raise UsageError(f"the text must have {1 if needed else 0} to {TEXT_MAX} characters")
+    return text
+
+
+def keep(connection: Connection, entry: Entry) -> None:
+    """Write it, in the caller's transaction."""
+    connection.execute(insert(entries).values({name: getattr(entry, name) for name in Entry.__slots__}))
+
+
+def get(connection: Connection, entry_id: str) -> Entry | None:
+    row = connection.execute(select(entries).where(entries.c.id == entry_id)).first()
+    return _entry(row) if row is not None else None
+
+
+def about(connection: Connection, named: str) -> list[Entry]:
+    """The comments on something, oldest first."""
+    rows = connection.execute(select(entries).where(entries.c.about == named).order_by(entries.c.at).limit(500))
+    return [_entry(row) for row in rows]
+
+
+def newest(connection: Connection, limit: int) -> list[Entry]:
+    rows = connection.execute(select(entries).order_by(entries.c.at.desc()).limit(limit))
+    return [_entry(row) for row in rows]
+
+
+def untaken(connection: Connection) -> list[Entry]:
+    """What no tool has yet, in the order in which it was written."""
+    rows = connection.execute(select(entries).where(entries.c.taken_at.is_(None)).order_by(entries.c.at))
+    return [_entry(row) for row in rows]
+
+
+def taken(connection: Connection, entry_id: str, key: str) -> None:
+    """It is in the tool, under that key."""
+    connection.execute(update(entries).where(entries.c.id == entry_id).values(taken_at=time.time(), taken_as=key))
+
+
+def _entry(row: Row[tuple[object, ...]]) -> Entry:
+    return Entry(**{name: getattr(row, name) for name in Entry.__slots__})
