@@ -48,6 +48,7 @@ class Serving:
     folder: Path
     upstreams: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     notify: str = ""
+    paging: str = ""  # OUTLAST_PAGING: which service reaches which kind of contact
     settings: str = ""
     upstream_settings: str = ""
     process: subprocess.Popen[str] | None = None
@@ -63,7 +64,7 @@ class Serving:
         (self.folder / "outlast.toml").write_text(text)
 
     def _environment(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "OUTLAST_NOTIFY": self.notify}
+        return {"PATH": os.environ["PATH"], "OUTLAST_NOTIFY": self.notify, "OUTLAST_PAGING": self.paging}
 
     def run(self, *arguments: str, stdin: str = "") -> dict[str, Any]:
         done = subprocess.run(
@@ -124,12 +125,13 @@ class Serving:
     def opsgenie(self, key: str) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers={"Authorization": f"GenieKey {key}"}, timeout=TIMEOUT_S)
 
-    def browser(self, name: str) -> httpx.Client:
+    @contextmanager
+    def browser(self, name: str) -> Iterator[httpx.Client]:
         """A client that is logged in."""
-        client = httpx.Client(base_url=self.url, timeout=TIMEOUT_S, headers={"Accept": "text/html"})
-        answer = client.post("/login", data={"name": name, "password": PASSWORD})
-        assert answer.status_code == 303, answer.text
-        return client
+        with httpx.Client(base_url=self.url, timeout=TIMEOUT_S, headers={"Accept": "text/html"}) as client:
+            answer = client.post("/login", data={"name": name, "password": PASSWORD})
+            assert answer.status_code == 303, answer.text
+            yield client
 
 
 @contextmanager

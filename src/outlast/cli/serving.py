@@ -72,6 +72,7 @@ def opened_services(invocation: Invocation) -> Iterator[Services]:
         invocation.closing.callback(paging.stop)
         teller = teller_of(invocation, database, invocation.output.warn)
         with Commits(database, paging) as commits, beside(invocation, database, invocation.output.warn):
+            paging.write = commits.wait_for
             rate = settings.alerts_a_second
             yield Services(
                 database=database,

@@ -284,7 +284,9 @@ class Paging:
         again = now + SHOUT_AGAIN
         self._do(lambda connection: ledger.shouted(connection, alert_id, now, again))
         page = f"{self.public_url}/alerts/{alert_id}" if self.public_url else None
-        sent = self.channels.shout(wording.unreached(record.page, page, why))
+        sent = self.channels.shout(
+            wording.unreached(record.page, page, why, doubtful=record.escalation.shout_at is not None)
+        )
         if not sent.ok:
             log.error("and those of last resort could not be told: %s", sent.told)
 

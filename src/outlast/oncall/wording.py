@@ -26,9 +26,10 @@ def paged(page: Page, method: str, link: str | None, *, doubtful: bool) -> Messa
     return Message(title, "\n".join(lines))
 
 
-def unreached(page: Page, link: str | None, why: str) -> Message:
+def unreached(page: Page, link: str | None, why: str, *, doubtful: bool = False) -> Message:
     """To those of last resort: nobody has this alert."""
-    lines = [f"NOBODY COULD BE REACHED: {why}.", "", page.message, ""]
+    again = "(You may have had this before.) " if doubtful else ""
+    lines = [f"{again}NOBODY COULD BE REACHED: {why}.", "", page.message, ""]
     lines += [link, ""] if link else []
     lines += [page.description[:_DESCRIPTION_MAX], ""] if page.description else []
     named = [one.name or one.id or "" for one in page.responders]

@@ -22,6 +22,12 @@ class Rates:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def give_back(self, name: str, amount: float = 1.0) -> None:
+        """What was allowed is not to count: a login that was right."""
+        if name in self._buckets:
+            level, at = self._buckets[name]
+            self._buckets[name] = (min(self._burst, level + amount), at)
+
     def allow(self, name: str, amount: float = 1.0) -> bool:
         now = self._clock()
         level, at = self._buckets.pop(name, (self._burst, now))

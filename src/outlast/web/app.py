@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,6 +20,7 @@ from outlast import __version__
 from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError, UsageError
 from outlast.relay.forwarding import Forwarder, Watch
 from outlast.web import (
+    acknowledging,
     alertmanager,
     alerts,
     documents,
@@ -30,7 +33,7 @@ from outlast.web import (
     telling,
     upstreams,
 )
-from outlast.web.intake import problem
+from outlast.web.intake import API_ERRORS, problem
 from outlast.web.pages import HERE, back, render
 from outlast.web.quick import Quick
 from outlast.web.security import Guard, LoginNeededError, login_url
@@ -52,10 +55,10 @@ def create_app(services: Services, ready: Callable[[], None] = lambda: None) -> 
     )
     app.state.services = services
     app.state.ready = ready
-    pages = (login, alerts, oncall, documents, incidents, telling, upstreams)
+    pages = (login, acknowledging, alerts, oncall, documents, incidents, telling, upstreams)
     for module in (opsgenie, pagerduty, alertmanager, health, *pages):
         app.include_router(module.router)
-    app.include_router(incidents.api)
+    app.include_router(incidents.api, responses=API_ERRORS)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_middleware(Quick, application=app)
     app.add_middleware(Guard, https=services.https)
@@ -154,5 +157,7 @@ async def _login(request: Request, error: Exception) -> Response:
 
 async def _bug(request: Request, error: Exception) -> Response:
     # What it says may carry a customer's row: its type and place are what is needed to mend it.
-    log.error("%s %s ended in %s", request.method, request.url.path, type(error).__name__)
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    where = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
+    log.error("%s %s ended in %s at %s", request.method, request.url.path, type(error).__name__, where)
     return _told(request, 500, "a bug in Outlast: please report it, with its log", [])

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from outlast.core.errors import OutlastError, TransientError
 from outlast.relay.integration import Integration
@@ -18,6 +19,28 @@ from outlast.relay.upstream import HOPS_HEADER
 from outlast.web.services import Services, services
 
 HOPS_MAX = 3
+
+
+class Problem(BaseModel):
+    """How our own API tells that something is wrong."""
+
+    ok: bool
+    error: dict[str, str | None]
+
+
+API_ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": text}
+    for code, text in {
+        400: "The body is no JSON.",
+        401: "There is no login and no token.",
+        403: "The role does not allow it.",
+        404: "There is no such thing.",
+        409: "It cannot be done as things stand.",
+        413: "The body is too large.",
+        422: "What was sent is not right.",
+        503: "It could not be kept: send it again.",
+    }.items()
+}
 
 
 class Json(Response):

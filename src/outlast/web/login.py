@@ -25,8 +25,9 @@ def enter(request: Request, form: Form) -> Response:
     target = local(form.get("next", "/"))
     name = form.get("name", "").strip()
     # By address and by name: neither many names from one place nor one name from many places.
-    allowed = found.login_rates.allow(f"address {client_address(request, found)}")
-    if not (found.login_rates.allow(f"name {name[:100]}") and allowed):
+    counted = (f"address {client_address(request, found)}", f"name {name[:100]}")
+    allowed = [found.login_rates.allow(one) for one in counted]  # both are counted, whatever the first says
+    if not all(allowed):
         problem = "Too many attempts. Wait a minute."
         return render(request, "login.html", None, status_code=429, next=target, problem=problem)
     with found.database.read() as connection:
@@ -34,6 +35,8 @@ def enter(request: Request, form: Form) -> Response:
     if not accounts.verified(stored, form.get("password", "")):
         problem = "The name or the password is wrong."
         return render(request, "login.html", None, status_code=403, next=target, problem=problem)
+    for one in counted:
+        found.login_rates.give_back(one)
     length_s = found.session_length.total_seconds()
     token = found.commits.wait_for(lambda connection: accounts.log_in(connection, name, length_s))
     answer = back(target)

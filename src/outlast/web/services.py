@@ -39,6 +39,7 @@ class Services:
     session_length: timedelta = timedelta(hours=12)
     integration_rates: Rates = field(default_factory=lambda: Rates(2000, 4000))
     login_rates: Rates = field(default_factory=lambda: Rates(1 / 6, 10))
+    link_rates: Rates = field(default_factory=lambda: Rates(2, 60))
     trusted_proxies: tuple[str, ...] = ()
     subscribe_rates: Rates = field(default_factory=lambda: Rates(1 / 10, 5))
     teller: Teller | None = None  # who looks after incidents: what their pages read and write by

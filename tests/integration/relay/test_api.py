@@ -15,7 +15,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from outlast.relay import announcing, integration, tables
+from outlast.oncall import tables as paging_tables
+from outlast.oncall.channels import read
+from outlast.oncall.paging import Paging
+from outlast.relay import integration, tables
 from outlast.relay.commit import Commits
 from outlast.relay.integration import Keys
 from outlast.relay.rate import Rates
@@ -27,18 +30,11 @@ from outlast.web.security import BODY_BYTES_MAX
 from outlast.web.services import Services
 
 
-class Silent(announcing.Announcer):
-    """The pager of last resort, with nobody to tell."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, lambda: None, lambda *_: (), None)  # type: ignore[arg-type,return-value]
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     with Database.file(tmp_path_factory.mktemp("api") / "serve.sqlite") as database:
-        database.install(tables.SCHEMA, announcing.SCHEMA, accounts.SCHEMA)
-        pager = Silent(database)
+        database.install(tables.SCHEMA, accounts.SCHEMA, paging_tables.SCHEMA)
+        pager = Paging(database, read({}, None, ()), lambda: None)
         with Commits(database, pager) as commits:
             yield Services(database, commits, Keys(database), pager, [], "this-one", integration_rates=Rates(1e6, 1e6))
 
