@@ -54,3 +54,17 @@ def _text(data: bytes) -> str:
 
 def _mac(key: bytes, head: bytes) -> bytes:
     return hmac.digest(key, _WHAT + head, hashlib.sha256)[:_MAC_BYTES]
+
+
+# Feeds
+
+_FEED = b"outlast calendar feed 1\0"
+
+
+def feed_key(key: bytes, schedule: str) -> str:
+    """What opens a schedule's feed: a part of its address, since calendars cannot log in. It has no end."""
+    return _text(hmac.digest(key, _FEED + schedule.encode(), hashlib.sha256)[:_MAC_BYTES])
+
+
+def feed_opens(key: bytes, schedule: str, given: str) -> bool:
+    return hmac.compare_digest(feed_key(key, schedule).encode(), given.encode())

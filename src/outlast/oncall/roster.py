@@ -292,6 +292,7 @@ def _opsgenie(copy: Documents, vendor: str) -> Iterable[Schedule]:
 
 def _pagerduty(copy: Documents) -> Iterable[Schedule]:
     names, overrides = user_names(copy, "pagerduty"), _by_parent(copy, "pagerduty.overrides")
+    shown = _by_parent(copy, "pagerduty.rendered_schedules")
     for one in copy.documents("pagerduty.schedules"):
         document, given = one.document, overrides.get((one.source, one.key), [])
 
@@ -302,7 +303,7 @@ def _pagerduty(copy: Documents) -> Iterable[Schedule]:
         ) -> tuple[Shift, ...]:
             return pagerduty.final_shifts(document, given, interval)
 
-        timeline, problem = _timeline(pagerduty.rendered, [document])
+        timeline, problem = _timeline(pagerduty.rendered, [*shown.get((one.source, one.key), []), document])
         name, zone = document.get("name") or document.get("summary") or one.key, document.get("time_zone") or "UTC"
         known = names.get(one.source, {})
         yield Schedule(one.source, "pagerduty", one.key, name, zone, compute, timeline, known, problem)

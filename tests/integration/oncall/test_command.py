@@ -120,6 +120,23 @@ def test_the_vendors_timeline_is_believed_and_differences_are_reported(
     ]
 
 
+def test_pagerdutys_rendered_schedule_is_believed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stands in a table of its own, beside the schedule."""
+    tables = rosters.pagerduty()
+    entry = {"start": "2026-03-03T00:00:00Z", "end": "2026-03-04T00:00:00Z", "user": rosters.reference("user", "fay")}
+    tables["pagerduty.rendered_schedules"] = {
+        "P1/P1": tables["pagerduty.schedules"]["P1"] | {"final_schedule": {"rendered_schedule_entries": [entry]}}
+    }
+    make_project(tmp_path, tables)
+    monkeypatch.chdir(tmp_path)
+    assert run(["oncall", "--at", TUESDAY.isoformat(), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["schedules"][0]
+    assert ([one["name"] for one in told["people"]], told["basis"]) == (["Fay Example"], "vendor")
+    assert (told["until"], [one["name"] for one in told["next"]]) == ("2026-03-04T00:00:00+00:00", ["Eve Example"])
+
+
 def test_one_schedule_that_cannot_be_read_hides_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,10 +119,10 @@ def test_who_is_on_call_is_seen_and_changed(site: Site) -> None:
     with site.one.browser("rob") as browser:
         assert re.search(r"(Ann|Bob) Example", browser.get("/oncall").text)
         page = browser.get("/oncall/main/s1")
-        data = {"csrf": csrf(page), "person": "Cid Example", "hours": "4"}
-        assert browser.post("/oncall/main/s1", data=data).status_code == 303
-        assert "<strong>Cid Example</strong>" in browser.get("/oncall").text
-        assert "BEGIN:VCALENDAR" in browser.get("/oncall/main/s1.ics").text
+        span = {"start": "2026-01-01T00:00", "end": "2099-01-01T00:00"}
+        data = {"csrf": csrf(page), "person": "cid", **span}
+        assert browser.post("/oncall/main/s1/override", data=data).status_code == 303
+        assert '<strong class="line">Cid Example</strong>' in browser.get("/oncall").text
 
 
 def test_a_login_is_hard_to_guess(site: Site) -> None:
