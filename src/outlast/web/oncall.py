@@ -152,6 +152,7 @@ def _shown(found: Services, told: Now) -> dict[str, Any]:
         "basis": _BASIS[told.basis],
         "problem": told.problem,
         "copied_at": found.lookup.copied_at(one.source) if found.lookup else None,
+        "differences": found.lookup.differences(one.key) if found.lookup else 0,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def test_an_override_is_set_and_ended_here(desk: Desk) -> None:
     assert "Cid Example" in desk.ann.get("/oncall").text
     told = desk.one.run("oncall", "web")["schedules"][0]
     assert ([one["name"] for one in told["people"]], told["basis"]) == (["Cid Example"], "override")
-    with desk.one.browser("eve") as viewer:
+    with closing(desk.one.browser("eve")) as viewer:
         assert "Have somebody take over" not in viewer.get(here).text
     number = re.search(rf"{here}/override/([0-9a-f]+)/end", page)
     assert number
