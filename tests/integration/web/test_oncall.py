@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,16 +31,13 @@ def fill(folder: Path, tables: rosters.Tables) -> None:
 class Desk:
     """A served installation, its mail, its SMS, and somebody who is logged in."""
 
-    def __init__(self, one: Serving, mail: Letterbox, phone: Receiver) -> None:
+    def __init__(self, one: Serving, mail: Letterbox, phone: Receiver, stack: ExitStack) -> None:
         self.one, self.mail, self.phone = one, mail, phone
         self.key = one.integration("prometheus", "opsgenie")
         one.user("ann", "responder")
         one.user("eve", "viewer")
         one.start()
-        self.ann = one.browser("ann")
-
-    def close(self) -> None:
-        self.ann.close()
+        self.ann = stack.enter_context(one.browser("ann"))
 
     def alert(self, alias: str, **more: object) -> None:
         with self.one.opsgenie(self.key) as client:
@@ -69,9 +66,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             f"sms {phone.url}?:to={{address}}\n"
         )
         one = stack.enter_context(serving(folder, settings=SETTINGS, paging=lines))
-        found = Desk(one, mail, phone)
-        stack.callback(found.close)
-        yield found
+        yield Desk(one, mail, phone, stack)
 
 
 def test_it_shows_who_is_on_call(desk: Desk) -> None:
@@ -129,7 +124,7 @@ def test_an_override_is_set_and_ended_here(desk: Desk) -> None:
     assert "Cid Example" in desk.ann.get("/oncall").text
     told = desk.one.run("oncall", "web")["schedules"][0]
     assert ([one["name"] for one in told["people"]], told["basis"]) == (["Cid Example"], "override")
-    with closing(desk.one.browser("eve")) as viewer:
+    with desk.one.browser("eve") as viewer:
         assert "Have somebody take over" not in viewer.get(here).text
     number = re.search(rf"{here}/override/([0-9a-f]+)/end", page)
     assert number
