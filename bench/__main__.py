@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def measured_crowd(share: float) -> list[Figure]:
-    with embedded(SETTINGS) as server, tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
+    with embedded({**SETTINGS, **DURABLE}) as server, tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
         return scale.measure(server, Path(folder), max(40_000, int(200_000 * share)))
 
 

@@ -166,6 +166,11 @@ class JobSettings(Section):
         ge=1,
         description="A restore of more tenants than this is a job in the queue; so is one with --job.",
     )
+    head_start: Duration = Field(
+        default=timedelta(seconds=5),
+        description="How long such a restore goes on in the command's own process before what is left becomes a job. "
+        "Not where the queue holds unfinished work, or is shared by `url`. 0s: at once.",
+    )
     parallel: int = Field(default=2, ge=1, le=32, description="How many groups of tenants a process restores at once.")
     patience: Duration = Field(
         default=timedelta(minutes=10), description="How long a job waits for a server or a vault that does not answer."

@@ -16,13 +16,15 @@ from outlast.cli.working import Runner, sealed, unsealed
 from outlast.core.effect import Effect
 from outlast.core.errors import BugError, ExitCode, OutlastError, Refused, TransientError
 from outlast.core.plan import Plan, TenantPlan, TenantState
-from outlast.jobs.job import Document, Header, JobState, Outcome, batch_tenants, joined
+from outlast.jobs.job import QUEUE_FILE, Document, Header, JobState, Outcome, batch_tenants, joined
 from outlast.jobs.progress import Progress
+from outlast.jobs.unfinished import may_be_unfinished
 
 if TYPE_CHECKING:
     from outlast.cli.opening import Invocation
     from outlast.cli.output import Progress as Bar
     from outlast.cli.restore import Way
+    from outlast.core.tenant import TenantKey
     from outlast.jobs.queue import JobStatus, Place, Queue
     from outlast.vault.reader import TenantEntry
 
@@ -40,16 +42,26 @@ def place_of(invocation: Invocation) -> Place:
     return Place(invocation.config.key_dir, target)
 
 
+def is_idle(invocation: Invocation) -> bool:
+    """Whether there certainly is no job that does the same: the queue is this host's own, and all in it is done."""
+    settings = invocation.config.document.jobs
+    return settings.url is None and not may_be_unfinished(invocation.config.key_dir / QUEUE_FILE)
+
+
 def restore_as_job(
     invocation: Invocation,
     plan: Plan,
     entries: Sequence[TenantEntry],
+    asked: Sequence[TenantEntry],
     way: Way,
     events: Events,
     *,
     shown: Plan | None,
 ) -> Outcome:
-    """Restore these tenants by a job, and wait for its end. An equal job that is under way is gone on with."""
+    """Restore these tenants, which are left of those `asked` for, by a job, and wait for its end.
+
+    An equal job that is under way is gone on with; the outcome then is of those tenants that it has.
+    """
     from outlast.jobs.engine import Engine
     from outlast.jobs.queue import Queue
 
@@ -60,7 +72,9 @@ def restore_as_job(
         Herald(invocation) as herald,
         Runner(invocation, queue.sealed, herald.tell, parallel=way.parallel) as runner,
     ):
-        job = _submitted(invocation, queue, runner, plan, entries, way, shown=shown)
+        job = _submitted(invocation, queue, runner, plan, entries, asked, way, shown=shown)
+        keys = frozenset(runner.keys(job.id))
+        entries = [entry for entry in entries if entry.tenant.key in keys]
         with Engine(place, runner.work), output.progress("Restoring", job.tenants) as bar:
             try:
                 return _Waiting(invocation, queue, job, entries, events, bar).wait()
@@ -74,7 +88,7 @@ def leave_to_workers(invocation: Invocation, plan: Plan, entries: Sequence[Tenan
     from outlast.jobs.queue import Queue
 
     with Queue(place_of(invocation)) as queue:
-        job = _submitted(invocation, queue, None, plan, entries, way, shown=None)
+        job = _submitted(invocation, queue, None, plan, entries, entries, way, shown=None)
     fields = {"job": job.id, "tenants": job.tenants, "parts": job.batches}
     return invocation.output.finish(
         fields, f"Job {job.id} waits for workers (outlast worker). See how far it is: outlast jobs show {job.id}"
@@ -100,6 +114,7 @@ def _submitted(
     runner: Runner | None,
     plan: Plan,
     entries: Sequence[TenantEntry],
+    asked: Sequence[TenantEntry],
     way: Way,
     *,
     shown: Plan | None,
@@ -108,7 +123,7 @@ def _submitted(
     keys = tuple(entry.tenant.key for entry in entries)
     lanes = way.parallel or invocation.config.document.jobs.parallel
     document = Document(recipe.to_bytes(), shown is not None, keys, batch_tenants(len(keys), lanes))
-    fingerprint = _fingerprint(invocation, recipe, document)
+    fingerprint = _fingerprint(invocation, recipe, [entry.tenant.key for entry in asked], shown=shown is not None)
     jobs = queue.jobs()
     known = next(
         (one for one in jobs if one.header.fingerprint == fingerprint and one.state is not JobState.DONE), None
@@ -145,10 +160,10 @@ def _free_name(plan: str, taken: set[str]) -> str:
     return name
 
 
-def _fingerprint(invocation: Invocation, recipe: Plan, document: Document) -> str:
+def _fingerprint(invocation: Invocation, recipe: Plan, keys: Sequence[TenantKey], *, shown: bool) -> str:
     """Equal for equal requests; keyed, so that who reads the queue's database cannot try out names."""
-    same = recipe if document.shown else replace(recipe, id="", created=datetime.fromtimestamp(0, UTC))
-    message = "\n".join(sorted(document.keys)).encode("utf-8", "surrogateescape")
+    same = recipe if shown else replace(recipe, id="", created=datetime.fromtimestamp(0, UTC))
+    message = "\n".join(sorted(keys)).encode("utf-8", "surrogateescape")
     return hmac.digest(invocation.vault.naming(), same.to_bytes() + message, "sha256").hex()
 
 

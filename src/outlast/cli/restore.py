@@ -6,7 +6,8 @@ Also what `apply` shares with it: how a plan is shown, kept, and turned into an 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,13 +199,7 @@ def carry_out(
             raise UsageError("--detach leaves work to others, and a plan is none", hint="Add --execute.")
         return leave_to_workers(invocation, plan, entries, way)
     with Events(way.events, invocation.output) as events:
-        many = len(entries) > invocation.config.document.jobs.from_tenants
-        if executed and (way.job or many):
-            from outlast.cli.queueing import restore_as_job
-
-            outcome = restore_as_job(invocation, plan, entries, way, events, shown=shown)
-        else:
-            outcome = _restore_here(invocation, plan, entries, way, events, executed=executed, shown=shown)
+        outcome = _worked(invocation, plan, entries, way, events, executed=executed, shown=shown)
     outcomes = outcome.tenants
     reached = any(one.state in (TenantState.DONE, TenantState.RIGHT) for one in outcomes)
     applied = datetime.now(UTC) if executed and reached else None
@@ -217,7 +212,7 @@ def carry_out(
     return show(invocation, plan, outcome.errors)
 
 
-def _restore_here(
+def _worked(
     invocation: Invocation,
     plan: Plan,
     entries: Sequence[TenantEntry],
@@ -227,7 +222,68 @@ def _restore_here(
     executed: bool,
     shown: Plan | None,
 ) -> Outcome:
-    """In this process alone."""
+    """By this process alone, or as a job; many tenants by this process first, and what is left then as a job."""
+    from outlast.cli.queueing import is_idle, restore_as_job
+    from outlast.jobs.job import joined
+
+    settings = invocation.config.document.jobs
+    if not executed or not (way.job or len(entries) > settings.from_tenants):
+        return _restore_here(invocation, plan, entries, way, events, executed=executed, shown=shown)
+    outcomes = []
+    left = list(entries)
+    if not way.job and settings.head_start and is_idle(invocation):
+        outcomes.append(
+            _restore_here(
+                invocation,
+                plan,
+                left,
+                way,
+                events,
+                executed=True,
+                shown=shown,
+                goes_on=_HeadStart(settings.head_start.total_seconds()).goes_on,
+            )
+        )
+        left = _without(left, outcomes[-1])
+    if left:
+        outcomes.append(restore_as_job(invocation, plan, left, entries, way, events, shown=shown))
+        left = _without(left, outcomes[-1])
+    if left:  # a job that was there already, and that an earlier head start had left them out of
+        outcomes.append(_restore_here(invocation, plan, left, way, events, executed=True, shown=shown))
+    return joined(outcomes).ordered(entry.tenant.key for entry in entries)
+
+
+@dataclass(slots=True)
+class _HeadStart:
+    """Some seconds from the first group on, which is always begun."""
+
+    seconds: float
+    ends: float | None = None
+
+    def goes_on(self) -> bool:
+        first = self.ends is None
+        if self.ends is None:
+            self.ends = time.monotonic() + self.seconds
+        return first or time.monotonic() < self.ends
+
+
+def _without(entries: Sequence[TenantEntry], outcome: Outcome) -> list[TenantEntry]:
+    known = {tenant.tenant.key for tenant in outcome.tenants}
+    return [entry for entry in entries if entry.tenant.key not in known]
+
+
+def _restore_here(
+    invocation: Invocation,
+    plan: Plan,
+    entries: Sequence[TenantEntry],
+    way: Way,
+    events: Events,
+    *,
+    executed: bool,
+    shown: Plan | None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Outcome:
+    """In this process alone; of those that it came to before `goes_on` said no."""
     from outlast.jobs.job import Outcome
 
     doing = "Restoring" if executed else "Planning"
@@ -243,6 +299,7 @@ def _restore_here(
                 herald.tell(plan.id, tenant)
 
         with opened_restorer(invocation, plan, tell, lanes=way.parallel, say=invocation.output.note) as job:
+            job.goes_on = goes_on
             subjects = subjects_of(invocation, plan, entries)
             if not executed:
                 outcomes = job.plan(subjects)

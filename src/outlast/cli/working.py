@@ -87,6 +87,10 @@ class Runner:
         found = {entry.tenant.key: entry for entry in entries}
         self._jobs[job] = _OpenJob(document, Plan.from_bytes(document.plan), found)
 
+    def keys(self, job: str) -> Sequence[TenantKey]:
+        """The tenants of a job."""
+        return self._opened_job(job).document.keys
+
     def work(self, job: str, number: int) -> str:
         """One batch, to its end."""
         with self._places:
@@ -98,12 +102,16 @@ class Runner:
                 outcome = self._lost(job, number, _bug(error))
         return sealed(self._invocation, outcome.to_bytes())
 
-    def _job(self, job: str) -> _OpenJob:
+    def _opened_job(self, job: str) -> _OpenJob:
         with self._lock:
             if job not in self._jobs:
                 document = Document.from_bytes(unsealed(self._invocation, self._read(job)))
                 self._jobs[job] = _OpenJob(document, Plan.from_bytes(document.plan))
-            opened = self._jobs[job]
+            return self._jobs[job]
+
+    def _job(self, job: str) -> _OpenJob:
+        opened = self._opened_job(job)
+        with self._lock:
             if not opened.entries:
                 plan = opened.plan
                 try:

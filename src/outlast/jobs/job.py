@@ -18,6 +18,9 @@ from outlast.core.plan import TenantPlan
 from outlast.core.tenant import TenantKey
 
 FORMAT = 1
+QUEUE_FILE = "jobs.sqlite"
+"""Where a host's own queue is, in its folder of local state."""
+
 BATCH_TENANTS_MAX = 100
 _BATCH_TENANTS_MIN = 10
 _BATCHES_A_LANE = 4  # so that the last ones to work do not work for long alone
@@ -115,6 +118,11 @@ class Outcome:
     tenants: tuple[TenantPlan, ...]
     errors: tuple[OutlastError, ...] = ()
     shape: str = ""
+
+    def ordered(self, keys: Iterable[TenantKey]) -> Outcome:
+        """The same with the tenants in this order, which names all of them."""
+        known = {tenant.tenant.key: tenant for tenant in self.tenants}
+        return Outcome(tuple(known[key] for key in keys), self.errors, self.shape)
 
     def to_bytes(self) -> bytes:
         fields = {

@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from outlast.core.errors import NotFoundError, OutlastError, TransientError
-from outlast.jobs.job import Header, JobState
+from outlast.jobs.job import QUEUE_FILE, Header, JobState
 from outlast.sources.postgres.session import Target
 
 QUEUE = "outlast"
@@ -50,7 +50,7 @@ class Place:
 
     @property
     def file(self) -> Path:
-        return self.folder / "jobs.sqlite"
+        return self.folder / QUEUE_FILE
 
     @property
     def url(self) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -118,7 +118,7 @@ class Groups:
     _written: dict[TenantKey, tuple[str, TenantPlan]] = field(default_factory=dict)
 
     def run(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
-        """The outcome for each subject, in their order."""
+        """The outcome for each subject, in their order; without those whose turn had not come when it was to end."""
         order: list[TenantKey] = []
 
         def noted() -> Iterator[Subject]:
@@ -126,15 +126,16 @@ class Groups:
                 order.append(subject.tenant.key)
                 yield subject
 
-        groups = _Shared(_grouped(self._fetched(noted())))
         outcomes: dict[TenantKey, TenantPlan] = {}
-        if self.lanes <= 1:
-            self._drain(groups, outcomes)
-        else:
-            with suppress(OutlastError):  # told of each tenant, by whoever asks next
-                self.restorer.scope()  # read once, before the lanes part
-            self._drain_in_lanes(groups, outcomes)
-        return tuple(outcomes[key] for key in order)
+        with closing(self._fetched(noted())) as members:
+            groups = _Shared(_grouped(members), self.restorer.goes_on)
+            if self.lanes <= 1:
+                self._drain(groups, outcomes)
+            else:
+                with suppress(OutlastError):  # told of each tenant, by whoever asks next
+                    self.restorer.scope()  # read once, before the lanes part
+                self._drain_in_lanes(groups, outcomes)
+        return tuple(outcomes[key] for key in order if key in outcomes)
 
     def _drain(self, groups: _Shared, outcomes: dict[TenantKey, TenantPlan]) -> None:
         while (group := groups.next()) is not None:
@@ -157,7 +158,7 @@ class Groups:
 
     # Reading what is stored, a little ahead of need
 
-    def _fetched(self, subjects: Iterable[Subject]) -> Iterator[Member]:
+    def _fetched(self, subjects: Iterable[Subject]) -> Generator[Member, None, None]:
         if self.fetches_at_once <= 1:
             for subject in subjects:
                 yield self._member(subject)
@@ -331,14 +332,17 @@ def _noted(plans: Sequence[TenantPlan], notes: tuple[str, ...]) -> list[TenantPl
 class _Shared:
     """Groups that several lanes take from, one at a time. What ends one lane ends all."""
 
-    def __init__(self, groups: Iterator[list[Member]]) -> None:
+    def __init__(self, groups: Iterator[list[Member]], goes_on: Callable[[], bool]) -> None:
         self._groups = groups
+        self._goes_on = goes_on
         self._lock = Lock()
         self._stopped = False
 
     def next(self) -> list[Member] | None:
         with self._lock:
-            return None if self._stopped else next(self._groups, None)
+            if self._stopped or not self._goes_on():
+                return None
+            return next(self._groups, None)
 
     def stop(self) -> None:
         self._stopped = True

@@ -69,6 +69,7 @@ class Restorer:
     fetches_at_once: int = 1  # tenants read from the vault ahead; more than one pays where a request is a wait
     lanes: int = 1  # transactions under way at once
     before_group: Callable[[], None] = lambda: None  # may wait: a throttle
+    goes_on: Callable[[], bool] = lambda: True  # whether another group is begun; who has no turn has no outcome
     _scope: Scope | None = None
     _telling: Lock = field(default_factory=Lock)
 
@@ -118,7 +119,7 @@ class Restorer:
         return self._all(subjects, {}, execute=False)
 
     def execute(self, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:
-        """Plan each tenant and put it back at once, from the same staged rows."""
+        """Plan each tenant and put it back at once, from the same staged rows; those without a turn are left out."""
         return self._all(subjects, {}, execute=True)
 
     def apply(self, plan: Plan, subjects: Iterable[Subject]) -> tuple[TenantPlan, ...]:

@@ -96,7 +96,7 @@ def _reversed(store: Store, found: UndoObject, entry: UndoEntry, name: str, key:
 
     def rows(kind: str) -> Iterator[bytes]:
         runs = [run for run in entry.runs if (run.table, run.kind) == (name, kind)]
-        return rows_of(read_rows(store, found, run, key) for run in runs)
+        return rows_of(read_rows(store, found, entry, run, key) for run in runs)
 
     def changes() -> Iterator[Pair]:
         order, key_of = layout.order_of, layout.key_of

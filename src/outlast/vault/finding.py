@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from outlast.core.errors import CorruptionError, NotFoundError, UsageError
 from outlast.core.tenant import RESERVED, Tenant, TenantKey
 from outlast.vault.folded import collector_paused
+from outlast.vault.keys import prefix_of
 from outlast.vault.run import RunRecord, run_path
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def find_tenants(vault: Vault, source: str, names: Sequence[str], number: int | 
     Raises NotFoundError that tells all unknown names, with close ones; UsageError where several tenants fit a name.
     """
     chain = vault.chain(source, number)
-    known = _known(vault, chain, frozenset(names))
+    known = _reserved(vault, source, names) or _known(vault, chain, frozenset(names))
     by_key = {tenant.key: prefix for prefix, tenant in known.items()}
     by_label: dict[str, list[str]] = {}
     for prefix, tenant in known.items():
@@ -50,23 +51,32 @@ def find_tenants(vault: Vault, source: str, names: Sequence[str], number: int | 
     return found
 
 
+def _reserved(vault: Vault, source: str, names: Sequence[str]) -> dict[str, Tenant]:
+    """Reserved names by their folders, which follow from them, so that no list of everybody has to be opened."""
+    if not names or not RESERVED.issuperset(names):
+        return {}
+    naming = vault.naming()
+    return {prefix_of(naming, source, TenantKey(name)): Tenant(TenantKey(name)) for name in names}
+
+
 def _known(vault: Vault, chain: Sequence[RunRecord], wanted: frozenset[str]) -> dict[str, Tenant]:
     """Who may be meant, by prefix; the newest label counts."""
     known: dict[str, Tenant] = {}
     with collector_paused():
         for record in reversed(chain):
-            for prefix, key, label in _listed(vault, record):
-                if key in wanted or label in wanted or prefix in known:
-                    known[prefix] = Tenant(TenantKey(key), label)
+            listed = _listed(vault, record)
+            named = [one for one in listed if one[1] in wanted or one[2] in wanted or one[0] in known]
+            known |= {prefix: Tenant(TenantKey(key), label) for prefix, key, label in named}
     return known
 
 
-def _listed(vault: Vault, record: RunRecord) -> Iterator[tuple[str, str, str | None]]:
+def _listed(vault: Vault, record: RunRecord) -> Sequence[tuple[str, str, str | None]]:
     try:
-        yield from json.loads(vault.opened_details(record))["tenants"]
+        listed: Sequence[tuple[str, str, str | None]] = json.loads(vault.opened_details(record))["tenants"]
     except (ValueError, KeyError, TypeError) as error:
         what = f"run record {run_path(record.source, record.run)}"
         raise CorruptionError(f"the sealed part of {what} cannot be read", code="run-record") from error
+    return listed
 
 
 def _entry(vault: Vault, chain: Sequence[RunRecord], prefix: str, tenant: Tenant) -> TenantEntry | None:

@@ -18,6 +18,9 @@ V = TypeVar("V")
 
 _NAME_BYTES = 32
 _VALUE_BYTES_MAX = 400  # a head takes 100
+_FIRST_BYTES = 10  # of a name, which tell about where it stands
+_FIRST_MAX = 16**_FIRST_BYTES
+_GUESSES_MAX = 8
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -74,13 +77,22 @@ class FoldedMap(Mapping[str, V]):
 
     def _find(self, name: bytes) -> int | None:
         low, high = 0, len(self._text)
+        least, most, wanted = 0, _FIRST_MAX, _first(name)
+        guesses = _GUESSES_MAX if wanted is not None else 0
         while low < high:
             middle = (low + high) // 2
+            if guesses and wanted is not None and most > least:  # names are hashes, spread evenly
+                guesses -= 1
+                middle = min(high - 1, low + (high - low) * (wanted - least) // (most - least))
             start = self._member_at(middle)
             found = self._text[start + 1 : start + 1 + _NAME_BYTES]
             if found == name:
                 return start
-            low, high = (middle + 1, high) if found < name else (low, start)
+            first = _first(found)
+            if found < name:
+                low, least = middle + 1, least if first is None else first
+            else:
+                high, most = start, most if first is None else first
         return None
 
     def _member_at(self, place: int) -> int:
@@ -89,6 +101,14 @@ class FoldedMap(Mapping[str, V]):
         while start > 0 and self._text[start + _NAME_BYTES + 1 : start + _NAME_BYTES + 3] != b'":':
             start = self._text.rfind(b'"', 0, start)
         return max(start, 0)
+
+
+def _first(name: bytes) -> int | None:
+    """How a name begins, as a number; None where it is no folder's."""
+    try:
+        return int(name[:_FIRST_BYTES], 16)
+    except ValueError:
+        return None
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pyrage import x25519
 
 from outlast.core.errors import CorruptionError, VaultKeyError
 from outlast.core.tenant import Tenant, TenantKey
+from outlast.vault.age import ChangedError, NotOursError, SecretKey, open_age
 from outlast.vault.signature import NAMESPACE_MANIFEST, Signer
 
 NAMING_BYTES = 32
@@ -47,6 +48,7 @@ class Identity:
 
     def __init__(self, identities: Sequence[x25519.Identity], origin: str) -> None:
         self._identities = list(identities)
+        self._secrets: list[SecretKey] = []  # the same for OpenSSL, made when something is opened
         self.origin = origin  # where it came from, for errors; never the secret
 
     def __repr__(self) -> str:
@@ -115,6 +117,14 @@ class Identity:
 
     def open(self, sealed: bytes, what: str) -> bytes:
         """Decrypt. Raises VaultKeyError where this is not the key, CorruptionError where the bytes were changed."""
+        if len(self._secrets) < len(self._identities):
+            self._secrets = [SecretKey.from_text(str(identity)) for identity in self._identities]
+        try:
+            return open_age(sealed, self._secrets)
+        except ChangedError as error:
+            raise _changed(what) from error
+        except NotOursError:
+            pass  # pyrage knows every form, and says what is wrong
         try:
             return bytes(pyrage.decrypt(sealed, self._identities))
         except pyrage.DecryptError as error:
@@ -124,9 +134,11 @@ class Identity:
                     hint="Use the operator's or the recovery key of this vault (OUTLAST_IDENTITY=FILE).",
                     code="wrong-key",
                 ) from error
-            raise CorruptionError(
-                f"cannot open {what}: its bytes were changed after they were written", code="changed-bytes"
-            ) from error
+            raise _changed(what) from error
+
+
+def _changed(what: str) -> CorruptionError:
+    return CorruptionError(f"cannot open {what}: its bytes were changed after they were written", code="changed-bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,10 @@ from outlast.vault.manifest import ChunkRef, Head, Manifest, TableManifest
 from outlast.vault.marks import Ledger, load_ledger
 from outlast.vault.pack import TRAILER_BYTES, pack_path, parse_trailer
 from outlast.vault.recent import Recent
-from outlast.vault.run import RunDetails, RunIndex, RunRecord, load_index, read_run, records_before, run_path, runs
+from outlast.vault.run import RunDetails, RunIndex, RunRecord, load_index, read_record, records_before, run_path, runs
 from outlast.vault.signature import NAMESPACE_MANIFEST, armored_bytes, verify
 from outlast.vault.store import ObjectMissingError, Store
+from outlast.vault.zstd import read_frames
 
 _FETCHES_AT_ONCE = 4
 _SIGNATURE_BYTES = armored_bytes(NAMESPACE_MANIFEST)
@@ -118,7 +119,7 @@ class Vault:
 
     def run(self, source: str, number: int) -> RunRecord:
         if (source, number) not in self._records:
-            self._records[source, number] = read_run(self.store, source, number, self.pin.signers)[0]
+            self._records[source, number] = read_record(self.store, source, number, self.pin.signers)
         return self._records[source, number]
 
     def details(self, source: str, number: int) -> RunDetails:
@@ -279,7 +280,7 @@ class Vault:
 
     def read_run(self, source: str, number: int) -> RunRecord:
         """A run's record, not kept in memory."""
-        return read_run(self.store, source, number, self.pin.signers)[0]
+        return read_record(self.store, source, number, self.pin.signers)
 
     # Manifests and rows
 
@@ -403,8 +404,7 @@ def split_pack(pack: bytes, head: Head, path: str) -> tuple[bytes, bytes]:
 def decompress(data: bytes, what: str, size_bytes_max: int = -1) -> bytes:
     """What concatenated zstd frames hold, or its beginning: anyone can seal to a public key, so a box may be a bomb."""
     try:
-        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-            return reader.read(size_bytes_max)
+        return read_frames(data, size_bytes_max)
     except zstandard.ZstdError as error:
         raise CorruptionError(f"{what} cannot be decompressed", code="zstd") from error
 

@@ -26,17 +26,16 @@ def encode_record(fields: Mapping[str, Any], namespace: str, signer: Signer) -> 
 
 def decode_record(data: bytes, namespace: str, signers: Sequence[str], what: str) -> dict[str, Any]:
     """Verify and read. Raises CorruptionError that names `what`, or VaultError for a newer format."""
-    return record_fields(verified_line(data, namespace, signers, what), what)
+    return record_fields(data[: verified_bytes(data, namespace, signers, what)], what)
 
 
-def verified_line(data: bytes, namespace: str, signers: Sequence[str], what: str) -> bytes:
-    """The record's line, its signature verified. Raises CorruptionError that names `what`."""
+def verified_bytes(data: bytes, namespace: str, signers: Sequence[str], what: str) -> int:
+    """How many bytes the record's line has, its signature verified. Raises CorruptionError that names `what`."""
     split = data.find(_ARMOR)
     if split < 0:
         raise CorruptionError(f"{what} carries no signature: it was cut or changed", code="signature")
-    line = data[:split]
-    verify(tuple(signers), namespace, line, data[split:], what)
-    return line
+    verify(tuple(signers), namespace, memoryview(data)[:split], data[split:], what)
+    return split
 
 
 def unverified_fields(data: bytes, what: str) -> dict[str, Any]:

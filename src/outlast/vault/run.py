@@ -19,7 +19,7 @@ from outlast.core.moment import Moment
 from outlast.vault.folded import FoldedMap, collector_paused
 from outlast.vault.manifest import Head
 from outlast.vault.marks import Ledger, load_ledger
-from outlast.vault.record import FORMAT, digest, encode_record, record_fields, verified_line
+from outlast.vault.record import FORMAT, digest, encode_record, record_fields, verified_bytes
 from outlast.vault.signature import NAMESPACE_RUN, Signer
 from outlast.vault.store import AlreadyExistsError, ObjectMissingError, Store
 
@@ -147,14 +147,17 @@ def encode(record: RunRecord, signer: Signer) -> bytes:
 def decode(data: bytes, signers: Sequence[str], source: str, run: int) -> RunRecord:
     """Read and verify. Raises CorruptionError, or VaultError for a newer format."""
     what = f"run record {run_path(source, run)}"
-    line, heads = _folded(verified_line(data, NAMESPACE_RUN, signers, what), b'"heads":{')
-    line, recipients = _folded(line, b'"recipients":{')
-    fields = record_fields(line, what)
+    end = verified_bytes(data, NAMESPACE_RUN, signers, what)
+    # Cut out of the whole in one go: the record of 200,000 tenants is 48 MB, and each copy of it takes 30 ms
+    heads, recipients = _members(data, b'"heads":{', end), _members(data, b'"recipients":{', end)
+    fields = record_fields(_without(data, end, heads, recipients), what)
     try:
         record = RunRecord.from_json(fields)
         if heads is not None and recipients is not None:
             record = replace(
-                record, heads=FoldedMap(heads, Head.from_json, what), recipients=FoldedMap(recipients, str, what)
+                record,
+                heads=FoldedMap(data[heads.start : heads.stop], Head.from_json, what),
+                recipients=FoldedMap(data[recipients.start : recipients.stop], str, what),
             )
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptionError(f"{what} cannot be read: it is not a run record", code="run-record") from error
@@ -163,16 +166,23 @@ def decode(data: bytes, signers: Sequence[str], source: str, run: int) -> RunRec
     return record
 
 
-def _folded(line: bytes, head: bytes) -> tuple[bytes, bytes | None]:
-    """The line with an empty object after `head`, and what stood in it: none of its values has a brace.
+def _members(data: bytes, head: bytes, end: int) -> range | None:
+    """Where what stands in the object after `head` lies, None where there is none: none of its values has a brace.
 
     `head` stands nowhere else: in a string its quotes would be escaped.
     """
-    start = line.find(head) + len(head)
-    end = line.find(b"}", start)
-    if start < len(head) or end < 0:
-        return line, None
-    return line[:start] + line[end:], line[start:end]
+    start = data.find(head, 0, end) + len(head)
+    stop = data.find(b"}", start, end)
+    return range(start, stop) if start >= len(head) and stop >= 0 else None
+
+
+def _without(data: bytes, end: int, *folded: range | None) -> bytes:
+    """The line up to `end`, without what lies in these ranges."""
+    parts, at = [], 0
+    for one in sorted((one for one in folded if one is not None), key=lambda one: one.start):
+        parts.append(data[at : one.start])
+        at = one.stop
+    return b"".join([*parts, data[at:end]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +219,13 @@ def runs(store: Store, source: str) -> list[int]:
     return sorted(found)
 
 
+def read_record(store: Store, source: str, run: int, signers: Sequence[str]) -> RunRecord:
+    """A run's verified record."""
+    return decode(store.get(run_path(source, run)), signers, source, run)
+
+
 def read_run(store: Store, source: str, run: int, signers: Sequence[str]) -> tuple[RunRecord, str]:
-    """A run's verified record, and the SHA-256 of its object."""
+    """The same, and the SHA-256 of its object."""
     data = store.get(run_path(source, run))
     return decode(data, signers, source, run), digest(data)
 

@@ -33,7 +33,7 @@ def _string(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-def _signed(namespace: str, data: bytes) -> bytes:
+def _signed(namespace: str, data: bytes | memoryview) -> bytes:
     """What is really signed: the namespace and the hash of the message, never the message alone."""
     digest = hashlib.sha512(data).digest()
     return _MAGIC + _string(namespace.encode()) + _string(b"") + _string(_HASH) + _string(digest)
@@ -119,7 +119,7 @@ def _public(line: str) -> tuple[bytes, Ed25519PublicKey]:
     return base64.b64decode(line.split()[1]), key
 
 
-def verify(signers: tuple[str, ...], namespace: str, data: bytes, armored: bytes, what: str) -> None:
+def verify(signers: tuple[str, ...], namespace: str, data: bytes | memoryview, armored: bytes, what: str) -> None:
     """Raise CorruptionError unless one of `signers` signed `data`. `what` names it in the error."""
     try:
         blob, signature = _parse(armored, namespace)

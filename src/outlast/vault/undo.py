@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import zstandard
-
 from outlast.core.errors import CorruptionError, OutlastError
 from outlast.core.row import KeyKind
 from outlast.core.tenant import Tenant, TenantKey
@@ -25,6 +23,7 @@ from outlast.vault.reader import decompress, get_pack
 from outlast.vault.record import newer_format
 from outlast.vault.signature import Signer, verify
 from outlast.vault.store import AlreadyExistsError, Store
+from outlast.vault.zstd import compress
 
 FORMAT = 1
 NAMESPACE_UNDO = "outlast-undo"
@@ -32,7 +31,6 @@ KINDS = ("insert", "delete", "before", "after")
 
 _BOX_BYTES_MAX = 1024 * 1024
 _OBJECT_BYTES_MAX = 16 * 1024 * 1024
-_ZSTD_LEVEL = 1
 
 
 def undo_folder(source: str, plan: str) -> str:
@@ -50,7 +48,10 @@ class UndoTable:
 
 @dataclass(frozen=True, slots=True)
 class UndoRun:
-    """Consecutive changed rows of one table, of one kind, where they lie. `part` "": the object itself."""
+    """Consecutive changed rows of one table, of one kind, where they lie. `part` "": the object itself.
+
+    Without a box (both numbers 0) they stand behind the entry, in the same box.
+    """
 
     table: str
     kind: str
@@ -73,11 +74,12 @@ class UndoRun:
 
 @dataclass(frozen=True, slots=True)
 class UndoEntry:
-    """One tenant's part: its tables' columns, and its runs in the order they were written."""
+    """One tenant's part: its tables' columns, and its runs in the order they were written. `behind`: rows behind it."""
 
     tenant: Tenant
     tables: Mapping[str, UndoTable]
     runs: tuple[UndoRun, ...]
+    behind: bytes = b""
 
     def to_bytes(self) -> bytes:
         data = {
@@ -90,12 +92,14 @@ class UndoEntry:
             },
             "runs": [run.to_json() for run in self.runs],
         }
-        return json.dumps(data, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        line = json.dumps(data, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return line + b"\n" + self.behind if self.behind else line
 
     @classmethod
     def from_bytes(cls, data: bytes, what: str) -> UndoEntry:
         try:
-            fields = json.loads(data)
+            line, _, behind = data.partition(b"\n")
+            fields = json.loads(line)
             if fields["format"] > FORMAT:
                 raise newer_format(what, fields["format"])
             tables = {
@@ -105,7 +109,7 @@ class UndoEntry:
                 for name, (columns, key, kinds) in fields["tables"].items()
             }
             runs = tuple(UndoRun.from_json(run) for run in fields["runs"])
-            return cls(Tenant(TenantKey(fields["tenant"]), fields["label"]), tables, runs)
+            return cls(Tenant(TenantKey(fields["tenant"]), fields["label"]), tables, runs, behind)
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptionError(f"{what} cannot be read: it is no before-image", code="undo") from error
 
@@ -179,25 +183,32 @@ class UndoDraft:
             self._runs += [_at(run, name) for run in runs]
 
     def finish(self, builder: PackBuilder) -> tuple[int, int, str]:
-        """Lay what is left into the object, and the entry after it. Returns where the entry is, and its digest."""
-        self._seal()
+        """Lay what is left into the object, and the entry after it. Returns where the entry is, and its digest.
+
+        The last rows, which of most tenants are all, share the entry's box: sealing is most of what a small one costs.
+        """
         runs = [*self._runs, *self._lay(builder)]
-        entry = UndoEntry(self.tenant, self.tables, tuple(runs))
-        sealed = seal([self.recipient], zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(entry.to_bytes()))
+        places, behind = self._taken()
+        runs += [UndoRun(table, kind, digest, "", 0, 0, *place) for table, kind, digest, *place in places]
+        entry = UndoEntry(self.tenant, self.tables, tuple(runs), behind)
+        sealed = seal([self.recipient], compress(entry.to_bytes()))
         return builder.add_box(sealed), len(sealed), hashlib.sha256(sealed).hexdigest()
 
     def _seal(self) -> None:
-        if not self._open:
-            return
+        places, plain = self._taken()
+        box = seal([self.recipient], compress(plain))
+        self._boxes.append((box, places))
+        self._boxes_bytes += len(box)
+
+    def _taken(self) -> tuple[list[tuple[str, str, bytes, int, int]], bytes]:
+        """The rows that no box has yet: where each run of them begins and how long it is, and their bytes."""
         places, offset = [], 0
         for table, kind, data in self._open:
             places.append((table, kind, hashlib.sha256(data).digest(), offset, len(data)))
             offset += len(data)
         plain = b"".join([data for _, _, data in self._open])
-        box = seal([self.recipient], zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(plain))
-        self._boxes.append((box, places))
-        self._boxes_bytes += len(box)
         self._open, self._open_bytes = [], 0
+        return places, plain
 
     def _lay(self, builder: PackBuilder) -> list[UndoRun]:
         runs = []
@@ -279,19 +290,20 @@ def read_entry(found: UndoObject, prefix: str, key: Identity) -> UndoEntry:
     return UndoEntry.from_bytes(decompress(key.open(sealed, what), what), what)
 
 
-def read_rows(store: Store, found: UndoObject, run: UndoRun, key: Identity) -> bytes:
-    """The rows of one run, proven by their digest."""
+def read_rows(store: Store, found: UndoObject, entry: UndoEntry, run: UndoRun, key: Identity) -> bytes:
+    """The rows of one run of an entry, proven by their digest."""
     path = found.path if not run.part else f"{found.path.rpartition('/')[0]}/{run.part}"
-    sealed = (
-        store.get_range(path, run.box_offset, run.box_length)
-        if run.part
-        else found.data[run.box_offset : run.box_offset + run.box_length]
-    )
-    plain = decompress(key.open(sealed, path), path, run.offset + run.length)
+    plain = _opened_box(store, found, path, run, key) if run.box_length else entry.behind
     rows = plain[run.offset : run.offset + run.length]
     if hashlib.sha256(rows).digest() != run.digest:
         raise CorruptionError(f"rows in {path} are not those that were written", code="undo")
     return rows
+
+
+def _opened_box(store: Store, found: UndoObject, path: str, run: UndoRun, key: Identity) -> bytes:
+    start, length = run.box_offset, run.box_length
+    sealed = store.get_range(path, start, length) if run.part else found.data[start : start + length]
+    return decompress(key.open(sealed, path), path, run.offset + run.length)
 
 
 def scrub_undo(
@@ -314,6 +326,6 @@ def scrub_undo(
                 key = key_of(found.index.source, prefix, recipient)
                 entry = read_entry(found, prefix, key)
                 for run in entry.runs:
-                    read_rows(store, found, run, key)
+                    read_rows(store, found, entry, run, key)
             except OutlastError as error:
                 yield path, error

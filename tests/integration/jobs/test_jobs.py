@@ -8,12 +8,14 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from outlast.restore.groups import TENANTS_MAX
 from tests.commands import Outlast
 from tests.fault.faults import ended, kill
 from tests.integration.jobs.shop import Shop, held, is_waiting, make, until
 from tests.servers import Server
 
 TENANTS = 60
+GROUP = TENANTS_MAX
 
 
 @pytest.fixture
@@ -24,7 +26,9 @@ def shop(outlast: Outlast, database: str) -> Shop:
 def test_many_tenants_are_a_job(shop: Shop) -> None:
     """All exact; told as one result, one event a tenant, one hook a tenant; listed as done; again: nothing to do."""
     events, hooked = shop.outlast.folder / "events", shop.outlast.folder / "hooked"
-    shop.configure(f'[jobs]\nfrom_tenants = {TENANTS - 1}\n[hooks]\ntenant_restored = "cat >> {hooked}"')
+    shop.configure(
+        f'[jobs]\nfrom_tenants = {TENANTS - 1}\nhead_start = "0s"\n[hooks]\ntenant_restored = "cat >> {hooked}"'
+    )
     text = (shop.outlast.folder / "outlast.toml").read_text().replace("\n[hooks]\n# after", "\n# after", 1)
     (shop.outlast.folder / "outlast.toml").write_text(text)
     answer = shop.outlast.done("--json", "restore", "--tenants-file", shop.names, "--execute", "--events", str(events))
@@ -48,6 +52,34 @@ def test_many_tenants_are_a_job(shop: Shop) -> None:
     assert secret.encode() not in (shop.outlast.folder / ".outlast" / "jobs.sqlite").read_bytes()
     again = shop.outlast.done("--json", "restore", "--tenants-file", shop.names, "--execute", "--job")
     assert {one["state"] for one in again.json["tenants"]} == {"nothing-to-do"}
+
+
+def test_a_head_start_and_then_a_job(outlast: Outlast, database: str) -> None:
+    """A group is restored by the command itself; those whose turn has not come by then are a job. Killed in that job,
+    the same command goes on with it, and tells of those that the head start had as well."""
+    shop = make(outlast, database, GROUP + 30)
+    shop.configure('[jobs]\nfrom_tenants = 10\nparallel = 1\nhead_start = "0.001s"')
+    asked = ("--json", "restore", "--tenants-file", shop.names, "--execute")
+    with held(shop.url, GROUP + 30):
+        client = shop.outlast.start(*asked)
+        until(lambda: is_waiting(shop.url), "the job to come to the held tenant")
+        kill(client)
+        ended(client)
+    assert shop.restored() >= GROUP
+    (job,) = shop.jobs()
+    assert (job["state"], job["tenants"]) == ("running", 30)
+    again = shop.outlast.done(*asked)
+    shop.check()
+    assert [one["tenant"] for one in again.json["tenants"]] == [str(number) for number in range(1, GROUP + 31)]
+    assert [one["job"] for one in shop.jobs()] == [job["job"]]
+
+
+def test_a_restore_within_its_head_start_needs_no_queue(shop: Shop) -> None:
+    """No job is made of it, and no queue."""
+    shop.configure('[jobs]\nfrom_tenants = 10\nhead_start = "10m"')
+    shop.outlast.done("restore", "--tenants-file", shop.names, "--execute")
+    shop.check()
+    assert not (shop.outlast.folder / ".outlast" / "jobs.sqlite").exists()
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_in_and_out(store: Store, monkeypatch: pytest.MonkeyPatch, small: bool) 
         entry = read_entry(found, PREFIXES[name], key)
         assert (entry.tenant, dict(entry.tables)) == (Tenant(TenantKey(name), f"label {name}"), {"public.items": TABLE})
         by_kind = {
-            kind: b"".join(read_rows(store, found, run, key) for run in entry.runs if run.kind == kind)
+            kind: b"".join(read_rows(store, found, entry, run, key) for run in entry.runs if run.kind == kind)
             for kind in ("insert", "before", "after", "delete")
         }
         assert by_kind == {"insert": b"".join(ROWS), "before": b"7\told\n", "after": b"7\tnew\n", "delete": b""}
