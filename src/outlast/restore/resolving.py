@@ -23,7 +23,7 @@ from outlast.restore.live import layout_of
 from outlast.restore.scope import Scope
 from outlast.sources.postgres.schema import UniqueIndex
 from outlast.sources.postgres.session import Session
-from outlast.sources.postgres.write_conflicts import missing_parents, visible
+from outlast.sources.postgres.write_conflicts import missing_parents
 from outlast.sources.postgres.write_rights import require_insert
 from outlast.sources.postgres.write_stage import Stage
 from outlast.sources.postgres.write_taken import TakenRow, next_values, taken_rows
@@ -42,7 +42,7 @@ def resolve(connection: Session, scope: Scope, stage: Stage, plan: TenantPlan) -
     found: list[Resolution] = []
     for index in scope.catalog.unique_indexes:
         table = tables.get(index.table)
-        if table is None or not table.key or table.name not in stage.counts or not visible(index, table):
+        if table is None or not table.key or table.name not in stage.counts:
             continue
         policy = scope.recipe.policy(index.constraint or index.name)
         if policy is not Policy.ABORT:

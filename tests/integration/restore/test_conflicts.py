@@ -172,6 +172,26 @@ def test_what_another_tenant_holds(
     assert (conflict.keys, conflict.values, conflict.holders) == (keys, values, holders)
 
 
+@pytest.mark.parametrize("index", ["slug", "upper(slug)", "slug || active"])
+def test_what_another_tenant_holds_in_a_generated_column(shop: Shop, index: str) -> None:
+    """Found in the plan, alone and within an expression, though no generated column is stored or staged."""
+    made = "GENERATED ALWAYS AS (replace(email, '.', '-')) STORED"
+    shop.run(f"ALTER TABLE users ADD slug text {made}; CREATE UNIQUE INDEX users_slug ON users (({index}))")
+    shop.run(USER + "(99, 2, 'Ann@x-org', NULL)")
+    conflict = shop.refused()
+    assert (conflict.kind, conflict.constraint, conflict.keys) == (VALUE, "users_slug", ("10",))
+    shop.run("DELETE FROM users WHERE id = 99")
+    assert shop.execute().state is TenantState.DONE
+
+
+def test_a_check_on_a_generated_column(shop: Shop) -> None:
+    """One that came later and does not hold for stored rows is told in the plan."""
+    shop.run("ALTER TABLE users ADD cents numeric GENERATED ALWAYS AS (amount * 100) STORED")
+    shop.run("ALTER TABLE users ADD CONSTRAINT whole CHECK (cents % 100 = 0)")
+    conflict = shop.refused()
+    assert (conflict.kind, conflict.constraint, conflict.keys) == (ConflictKind.VALUE_REFUSED, "whole", ("10",))
+
+
 def test_what_is_outside_a_partial_index_is_no_conflict(shop: Shop) -> None:
     """The same nick on an inactive user takes nothing away."""
     shop.run("INSERT INTO users (id, account_id, email, nick, active) VALUES (99, 2, 'n@x.org', 'bob', false)")

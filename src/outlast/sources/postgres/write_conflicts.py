@@ -28,7 +28,7 @@ from outlast.sources.postgres.write_proof import (
 )
 from outlast.sources.postgres.write_references import owner_of, path_of, pointing_rows
 from outlast.sources.postgres.write_stage import DELETE, Stage, staged
-from outlast.sources.postgres.write_taken import expressions, held, predicate
+from outlast.sources.postgres.write_taken import expressions, held, predicate, staged_as_live
 
 _SAMPLES_MAX = 5
 _HOLDERS_MAX = 20
@@ -45,7 +45,7 @@ def find_conflicts(
         try:
             yield from _refused_values(connection, table, stage, facts, tenant)
             for index in catalog.unique_indexes:
-                if index.table == name and visible(index, table):
+                if index.table == name:
                     yield from _taken(connection, table, index, stage, facts, tenant, catalog)
             for key in catalog.foreign_keys:
                 if key.table == name and key.enforced:
@@ -89,7 +89,7 @@ def _refused_values(
         conditions.append((_NO_PARTITION, "", sql.SQL("NOT COALESCE(({}), true)").format(fitting)))
     if not conditions:
         return
-    source = stage.name(table.name)
+    source = staged_as_live(table, stage, facts)
     written = staged(table, *WRITTEN)
     counts = sql.SQL(", ").join(
         [sql.SQL("count(*) FILTER (WHERE {})").format(condition) for _, _, condition in conditions]
@@ -115,11 +115,6 @@ def _refused_values(
 
 
 _NO_PARTITION = "the partition that they belong in does not exist any more"
-
-
-def visible(index: UniqueIndex, table: Table) -> bool:
-    """Whether staged rows have what the index looks at: generated columns are not staged."""
-    return index.columns is None or set(index.columns) <= set(table.column_names)
 
 
 def _rows(number: int) -> str:
@@ -154,7 +149,7 @@ def _taken(
             _keys(values),
         )
     if not index.exclusion:
-        groups = _one(connection, _duplicates_query(table, index, stage))[0]
+        groups = _one(connection, _duplicates_query(table, index, stage, facts))[0]
         if groups:
             yield Conflict(
                 tenant,
@@ -179,7 +174,7 @@ def _owners(owners: Sequence[str], tenant: TenantKey) -> str:
     return ", ".join(named) + (f" and {len(owners) - _HOLDERS_MAX} more" if len(owners) > _HOLDERS_MAX else "")
 
 
-def _values(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
+def _values(table: Table, index: UniqueIndex, stage: Stage, facts: WriteFacts) -> sql.Composed:
     """SELECT of the staged rows' indexed values as v1, v2 …, and their key as `shown`."""
     named = [
         sql.SQL("{} AS {}").format(expression, sql.Identifier(f"v{number}"))
@@ -192,7 +187,7 @@ def _values(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
         sql.SQL(", ").join(named),
         shown_key(table, "s"),
         texts,
-        stage.name(table.name),
+        staged_as_live(table, stage, facts),
         staged(table, *WRITTEN),
         predicate(index),
     )
@@ -204,7 +199,7 @@ def _holders_query(table: Table, index: UniqueIndex, stage: Stage, facts: WriteF
         "SELECT wanted.shown, wanted.texts, {} AS tenant FROM wanted CROSS JOIN LATERAL ({}) AS t {}"
         ") SELECT count(*), {}, {}, pg_catalog.array_agg(DISTINCT held.tenant) FROM held"
     ).format(
-        _values(table, index, stage),
+        _values(table, index, stage, facts),
         owner_of(table),
         held(table, index, stage, facts),
         path_of(table),
@@ -213,12 +208,12 @@ def _holders_query(table: Table, index: UniqueIndex, stage: Stage, facts: WriteF
     )
 
 
-def _duplicates_query(table: Table, index: UniqueIndex, stage: Stage) -> sql.Composed:
+def _duplicates_query(table: Table, index: UniqueIndex, stage: Stage, facts: WriteFacts) -> sql.Composed:
     values = sql.SQL(", ").join(expressions(index))
     present = sql.SQL("true" if index.nulls_not_distinct else "pg_catalog.num_nulls({}) = 0").format(values)
     return sql.SQL(
         "SELECT count(*) FROM (SELECT FROM {} AS s WHERE {} AND {} AND {} GROUP BY {} HAVING count(*) > 1) AS d"
-    ).format(stage.name(index.table), staged(table, *WRITTEN), predicate(index), present, values)
+    ).format(staged_as_live(table, stage, facts), staged(table, *WRITTEN), predicate(index), present, values)
 
 
 def _gone(

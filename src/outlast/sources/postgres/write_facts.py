@@ -71,6 +71,7 @@ class WriteFacts:
     added: Mapping[tuple[TableName, str], AddedValue] = field(default_factory=dict)
     key_operators: Mapping[TableName, tuple[sql.Composable, ...]] = field(default_factory=dict)
     partitions: Mapping[TableName, tuple[str, ...]] = field(default_factory=dict)  # what each leaf takes, as SQL
+    generated: Mapping[TableName, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # column, expression
     rules: TriggerRules = TriggerRules()
 
     def firing(self, table: TableName, operations: Collection[str], *, quiet: bool) -> tuple[str, ...]:
@@ -120,6 +121,9 @@ def _facts(connection: Session, catalog: Catalog, tables: Sequence[Table], rules
     partitions: dict[TableName, tuple[str, ...]] = {}
     for oid, expression in rows("write_partitions"):
         partitions[names[oid]] = (*partitions.get(names[oid], ()), expression)
+    generated: dict[TableName, tuple[tuple[str, str], ...]] = {}
+    for oid, name, expression in rows("write_generated"):
+        generated[names[oid]] = (*generated.get(names[oid], ()), (name, expression))
     index_operators = {
         (names[oid], name): _operators(schemas, ops) for oid, name, schemas, ops in rows("write_indexes")
     }
@@ -132,6 +136,7 @@ def _facts(connection: Session, catalog: Catalog, tables: Sequence[Table], rules
         {(names[oid], name): AddedValue(missing, default) for oid, name, missing, default in rows("write_defaults")},
         _key_operators(catalog, tables, index_operators),
         partitions,
+        generated,
         rules,
     )
 

@@ -15,6 +15,7 @@ from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write_facts import WriteFacts
 from outlast.sources.postgres.write_proof import live_name
 from outlast.sources.postgres.write_stage import PARKED, REPLACE, UPDATE, Stage, operation, staged
+from outlast.sources.postgres.write_taken import staged_as_live
 
 _HOLDERS_MAX = 100  # LIMIT keeps the planner from turning one look-up a row into a join over everybody's rows
 
@@ -48,11 +49,11 @@ def settle_swaps(connection: Session, catalog: Catalog, stage: Stage, facts: Wri
 
 def _concerns(index: UniqueIndex, table: Table, stage: Stage) -> bool:
     touched = stage.touched(index.table)
-    if index.columns is not None and not set(index.columns) <= set(table.column_names):
-        return False  # of a generated column, which is not staged
-    return bool(touched) and (
-        index.columns is None or index.predicate is not None or bool(touched & set(index.columns))
-    )
+    if not touched:
+        return False
+    if index.columns is None or index.predicate is not None or not set(index.columns) <= set(table.column_names):
+        return True  # an expression or a generated column may have changed with any other
+    return bool(touched & set(index.columns))
 
 
 def _replaceable(catalog: Catalog, table: Table, facts: WriteFacts) -> bool:
@@ -66,7 +67,7 @@ def _replaceable(catalog: Catalog, table: Table, facts: WriteFacts) -> bool:
 def _nullable(table: Table, index: UniqueIndex) -> str | None:
     if index.nulls_not_distinct:
         return None
-    free = {one.name for one in table.columns if not one.not_null}
+    free = {one.name for one in table.columns if not one.not_null}  # a generated column is none of these
     return next((column for column in index.columns or () if column in free), None)
 
 
@@ -100,7 +101,7 @@ def _mark(table: Table, index: UniqueIndex, stage: Stage, facts: WriteFacts, to:
         sql.SQL(", ").join(
             [sql.SQL("{} AS {}").format(key, sql.Identifier(f"k{number}")) for number, key in enumerate(keys)]
         ),
-        stage.name(table.name),
+        staged_as_live(table, stage, facts),
         staged(table, UPDATE),
         predicate,
     )

@@ -53,6 +53,15 @@ def held(table: Table, index: UniqueIndex, stage: Stage, facts: WriteFacts) -> s
     )
 
 
+def staged_as_live(table: Table, stage: Stage, facts: WriteFacts) -> sql.Composed:
+    """SQL: the staging table as the live one would have its rows, with the generated columns, and their ctid."""
+    generated = facts.generated.get(table.name)
+    if not generated:
+        return sql.SQL("{}").format(stage.name(table.name))
+    columns = [sql.SQL("({}) AS {}").format(sql.SQL(made), sql.Identifier(name)) for name, made in generated]
+    return sql.SQL("(SELECT g.ctid, g.*, {} FROM {} AS g)").format(sql.SQL(", ").join(columns), stage.name(table.name))
+
+
 def expressions(index: UniqueIndex) -> list[sql.SQL]:
     # Text of the catalog's own, over unqualified columns: it is evaluated where only one table is in sight.
     return [sql.SQL(f"({expression})") for expression in index.expressions]
@@ -83,7 +92,7 @@ def taken_rows(
     ).format(
         sql.SQL(", ").join(named),
         sql.SQL(", ").join(texts),
-        stage.name(table.name),
+        staged_as_live(table, stage, facts),
         staged(table, *WRITTEN),
         predicate(index),
         sql.SQL(", ").join([sql.Identifier("wanted", f"t{number}") for number in range(len(asked))]),

@@ -1,11 +1,6 @@
--- CHECK constraints of some tables, as SQL over unqualified columns, without those that read generated columns (the
--- staged rows have none: these are checked when the rows are written). %(tables)s: oids of the tables.
+-- CHECK constraints of some tables, as SQL over unqualified columns. %(tables)s: oids of the tables.
 SELECT c.conrelid::pg_catalog.int8, c.conname::text, pg_catalog.pg_get_expr(c.conbin, c.conrelid)
 FROM pg_catalog.pg_constraint c
 WHERE c.contype = 'c' AND c.conrelid = ANY (%(tables)s::pg_catalog.oid[])
   AND COALESCE((pg_catalog.to_jsonb(c) ->> 'conenforced')::pg_catalog.bool, true)
-  AND NOT EXISTS (
-      SELECT FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid = c.conrelid AND (a.attnum = ANY (c.conkey) OR 0 = ANY (c.conkey)) AND a.attgenerated <> ''
-  )
 ORDER BY 1, 2
