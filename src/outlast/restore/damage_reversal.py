@@ -2,7 +2,8 @@
 
 Without a choice of transactions it is what a damage report counts: rows deleted, hard or soft. With one it is all that
 those transactions deleted or changed. Rows that they inserted stay: there is nothing to put back. A row that somebody
-else changed between two of the transactions is in conflict, as one is that was changed after them.
+else changed between two of the transactions is in conflict, as one is that was changed after them: `--prefer vault`
+makes it as it was before the first, `--prefer live` what that somebody had made of it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from outlast.core.tenant import ALL
 from outlast.restore.cuts import Between, Cut, around, cuts
 from outlast.restore.damage import DamageReport, DamagingTransaction, is_transaction
 from outlast.restore.difference import Layout, Pair, Piece, pairs, regions, rows_of
-from outlast.restore.reversal import OVERTAKEN, Reversal, ReversedTable
+from outlast.restore.reversal import Reversal, ReversedTable, Straddled, Taken
 from outlast.vault.overlay import Piece as StoredPiece
 from outlast.vault.reader import TenantEntry
 
@@ -114,7 +115,7 @@ class _Table:
         kinds = tuple(kind for _, kind in shape.columns)
         return ReversedTable(self.name, layout, kinds, lambda: self._changes(layout))
 
-    def _changes(self, layout: Layout) -> Iterator[Pair]:
+    def _changes(self, layout: Layout) -> Iterator[Taken]:
         """By key, the first state before and the last one after; in between they have to meet."""
         wanted = self._wanted(layout)
         streams = [self._ranked(one, rank, layout, wanted) for rank, one in enumerate(self.between)]
@@ -122,15 +123,14 @@ class _Table:
         if not layout.key:
             yield from (pair for _, _, pair in merged)
             return
-        current: tuple[OrderKey, Pair] | None = None
-        for place, _, (was, became) in merged:
+        current: tuple[OrderKey, Taken] | None = None
+        for place, _, pair in merged:
             if current is not None and current[0] == place:
-                first, last = current[1]
-                current = place, (first, became if last == was else OVERTAKEN)
+                current = place, _joined(current[1], pair)
                 continue
             if current is not None:
                 yield current[1]
-            current = place, (was, became)
+            current = place, pair
         if current is not None:
             yield current[1]
 
@@ -165,6 +165,15 @@ class _Table:
             kept = [theirs[number] for number in region.after]
             right = between.after.shelf.read(self.name, kept) if between.after is not None and kept else iter(())
             yield from pairs(rows_of(left), rows_of(right), layout)
+
+
+def _joined(earlier: Taken, later: Pair) -> Taken:
+    """Two changes of one row as one. Between them somebody may have changed it; as it was at first is no change."""
+    first, left = earlier[:2]
+    was, became = later
+    if was == left and isinstance(earlier, Straddled):
+        return Straddled(first, became, earlier.theirs)
+    return (first, became) if was in (left, first) else Straddled(first, became, was)
 
 
 def _digests(pieces: Sequence[StoredPiece]) -> list[Piece]:

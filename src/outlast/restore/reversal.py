@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from outlast.core.recipe import Prefer
 from outlast.core.table import TableName
@@ -17,18 +18,33 @@ from outlast.restore.changes import Part, blocks_of
 from outlast.restore.difference import Layout, Pair, rows_of
 from outlast.restore.live import LiveRun, layout_of
 
-OVERTAKEN = b"\0"
-"""In place of the row that a change left: somebody else has changed it since. No row is this."""
+
+class Straddled(NamedTuple):
+    """Two changes of one row with another's change between them: `theirs` is what that one had made of it.
+
+    Which is right, the row before the first or `theirs`, is for a person to say: `--prefer`.
+    """
+
+    was: bytes | None
+    became: bytes | None
+    theirs: bytes | None
+
+
+Taken = Pair | Straddled
+"""One row before and after what is to be taken back."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReversedTable:
-    """One table's changes. `changes()` gives each row before and after, by key, in order; never both None."""
+    """One table's changes. `changes()` gives each row before and after, by key, in order; never both None.
+
+    `Straddled` ones come only where there is a key.
+    """
 
     name: TableName
     layout: Layout
     types: tuple[str, ...]
-    changes: Callable[[], Iterator[Pair]]
+    changes: Callable[[], Iterator[Taken]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +101,23 @@ class ReversalWish:
             yield None, self._settled(None, change, key)
             change = next(changes, None)
 
-    def _settled(self, row: bytes | None, change: Pair, key: Callable[[bytes], bytes]) -> bytes | None:
-        was, became = change
-        if row == became:
-            return was
+    def _settled(self, row: bytes | None, change: Taken, key: Callable[[bytes], bytes]) -> bytes | None:
+        was, became = change[:2]
         if row == was:
             return row
+        if row == became and not isinstance(change, Straddled):
+            return was
         if self.prefer is None:
             self.overtaken.append(key(_either(change)))
-        return was if self.prefer is Prefer.VAULT else row
+        if self.prefer is Prefer.VAULT:
+            return was
+        # What they had last; where they changed it after the second change as well, that stays
+        return change.theirs if isinstance(change, Straddled) and self.prefer and row == became else row
 
     def _whole_rows(self, layout: Layout) -> Iterator[Pair]:
         """Without a key rows are counted: as many of each content go as came, and come back as went."""
         delta: dict[bytes, int] = defaultdict(int)
-        for was, became in self.reversed.changes():
+        for was, became, *_ in self.reversed.changes():
             if became is not None:
                 delta[became] -= 1
             if was is not None:
@@ -122,7 +141,7 @@ class ReversalWish:
             self.overtaken += [row for row, count in delta.items() if count < 0]
 
 
-def _either(pair: Pair) -> bytes:
-    row = pair[0] if pair[0] is not None else pair[1]
+def _either(change: Taken) -> bytes:
+    row = change[0] if change[0] is not None else change[1]
     assert row is not None
     return row

@@ -97,18 +97,23 @@ def test_both_touched_a_row(followed: Factory, any_database: str, prefer: Prefer
     assert one.query(PERSONS) == [(11, name, True), (12, "person 2", True), (13, "person 3", True)]
 
 
-def test_a_customer_wrote_between_two_damages(followed: Factory, any_database: str) -> None:
-    """Changed by the customer between two damaging transactions: a conflict, too."""
+@pytest.mark.parametrize(("prefer", "name"), [(Prefer.VAULT, "person 1"), (Prefer.LIVE, "back")])
+def test_a_customer_wrote_between_two_damages(followed: Factory, any_database: str, prefer: Prefer, name: str) -> None:
+    """Changed by the customer between two damaging transactions: a conflict, too. --prefer vault makes the row as it
+    was before both, --prefer live as the customer had it last. Made again as it was, it is no conflict."""
     one = followed(any_database, *DDL, tables=TABLES)
     one.drain()
     first = xid(one, "UPDATE person SET deleted_at = now() WHERE id = 11")
     one.execute("UPDATE person SET deleted_at = NULL, name = 'back' WHERE id = 11")
-    xid(one, "DELETE FROM person WHERE id = 11")
+    xid(one, "UPDATE person SET deleted_at = now() WHERE id = 13")
+    one.execute("UPDATE person SET deleted_at = NULL WHERE id = 13")
+    xid(one, "DELETE FROM person WHERE id IN (11, 13)")
     one.drain()
     outcome = taken_back(one, first)
-    assert ConflictKind.CHANGED_SINCE in {one.kind for one in outcome.conflicts}
-    assert taken_back(one, first, prefer=Prefer.VAULT).state is TenantState.DONE
-    assert one.query("SELECT name, deleted_at FROM person WHERE id = 11") == [("person 1", None)]
+    since = [one.keys for one in outcome.conflicts if one.kind is ConflictKind.CHANGED_SINCE]
+    assert since == [("11",)]
+    assert taken_back(one, first, prefer=prefer).state is TenantState.DONE
+    assert one.query(PERSONS) == [(11, name, True), (12, "person 2", True), (13, "person 3", True)]
 
 
 def test_a_truncated_table(followed: Factory, any_database: str) -> None:
