@@ -40,11 +40,14 @@ def measured_database(size: Size, big_items: int) -> Iterator[tuple[EmbeddedServ
 def main() -> None:
     """`python -m bench [SCALE]`: at SCALE 0.05 it is a quick try, whose figures are not written anywhere.
 
-    `python -m bench SCALE scale` measures bench/scale.py alone, and writes nothing either.
+    `python -m bench SCALE scale` measures bench/scale.py alone; at 1 its rows of the document are written anew.
     """
     share = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
     if sys.argv[2:] == ["scale"]:
-        print(*measured_crowd(share), sep="\n")
+        found = measured_crowd(share)
+        print(*found, sep="\n")
+        if share == 1.0:
+            DOCUMENT.write_text(merged(DOCUMENT.read_text(encoding="utf-8"), found), encoding="utf-8")
         return
     size = Size(int(5000 * share), int(100_000 * share), int(3_000_000 * share), int(1_000_000 * share))
     figures: list[Figure] = []
@@ -73,9 +76,32 @@ def measured_crowd(share: float) -> list[Figure]:
         return scale.measure(server, Path(folder), max(40_000, int(200_000 * share)))
 
 
+def merged(text: str, figures: list[Figure]) -> str:
+    """The document with these figures in place of those of the same name, or at the end of its lists."""
+    lines = text.splitlines()
+    for one in figures:
+        for start, line in ((f"| {one.what} |", row_of(one)), (f"- *{one.what}*:", note_of(one, today=True))):
+            old = [number for number, there in enumerate(lines) if there.startswith(start)]
+            if old:
+                lines[old[0]] = line
+            else:
+                last = max(number for number, there in enumerate(lines) if there.startswith(start[:3]))
+                lines.insert(last + 1, line)
+    return "\n".join([*lines, ""])
+
+
+def row_of(figure: Figure) -> str:
+    return f"| {figure.what} | **{figure.value}** | {figure.limit} | {'yes' if figure.kept else 'NO'} |"
+
+
+def note_of(figure: Figure, *, today: bool = False) -> str:
+    measured = f" Measured on {datetime.now(UTC):%Y-%m-%d}." if today else ""
+    return f"- *{figure.what}*: {figure.how}{measured}"
+
+
 def document(figures: list[Figure], database_bytes: int) -> str:
-    rows = [f"| {one.what} | **{one.value}** | {one.limit} | {'yes' if one.kept else 'NO'} |" for one in figures]
-    notes = [f"- *{one.what}*: {one.how}" for one in figures]
+    rows = [row_of(one) for one in figures]
+    notes = [note_of(one) for one in figures]
     cores = len(os.sched_getaffinity(0))
     return "\n".join(
         [

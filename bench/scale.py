@@ -105,54 +105,72 @@ def crowded(server: EmbeddedServer, folder: Path, tenants: int) -> Iterator[Crow
         connection.execute(f"DROP DATABASE {name}".encode())
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of each of several runs, taken in turn: the raw COPY, the restore, and the restore in the small one."""
+
+    copies: list[float]
+    restores: list[float]
+    smaller: list[float]
+
+
 def measure(server: EmbeddedServer, folder: Path, tenants: int) -> list[Figure]:
     """`tenants` of the large database; at least 200,000 for a figure that counts."""
     with crowded(server, folder, tenants) as large, crowded(server, folder, max(20_000, tenants // SMALLER)) as small:
         before = large.fingerprint()
-        copies, restores, smaller = [], [], []
-        for _ in range(TIMES):
-            large.destroy()
-            copies.append(large.copied())
-            large.destroy()
-            restores.append(large.restored())
-            small.destroy()
-            smaller.append(small.restored())
+        taken = in_turn(large, small)
         assert large.fingerprint() == before, "somebody's rows are not what they were"
-        today = _beside(large, folder)
-        print(f"copies {copies}, restores {restores}, smaller {smaller}, today {today}", file=sys.stderr)
-        ours, raw = statistics.median(restores), statistics.median(copies)
-        less = statistics.median(smaller)
-        what = f"{crowd.VICTIMS} of {large.tenants:,} tenants ({large.kept_rows:,} of {large.rows:,} rows)"
-        return [
-            Figure(
-                f"{what} restored / raw COPY of their rows",
-                f"{ours / raw:.2f}",
-                f"{COPY_MAX}",
-                ours / raw <= COPY_MAX,
-                f"medians of {TIMES}, taken in turn: {ours:.1f} s and {raw:.1f} s; the whole command, start-up, plans, "
-                "before-images and proofs included; the COPY goes into the same indexed tables. The rows of everybody "
-                "are the same afterwards.",
-            ),
-            Figure(
-                f"the same {crowd.VICTIMS} in a database {large.tenants / small.tenants:.0f} times smaller",
-                f"{less / ours:.2f}",
-                f"at least {SMALLER_MIN}",
-                less / ours >= SMALLER_MIN,
-                f"{less:.1f} s of {ours:.1f} s, medians of {TIMES} taken in turn: time follows the tenants that are "
-                "restored, not all of them.",
-            ),
-            Figure(
-                f"{crowd.VICTIMS} restored / everything restored beside and copied over",
-                f"{ours / today:.2f}",
-                "1",
-                ours < today,
-                f"{ours:.1f} s of {today:.1f} s: pg_restore -j2 of a dump at hand into a new database, then COPY "
-                f"of the {crowd.VICTIMS} from there; a single run.",
-            ),
-        ]
+        return figures(large, small, taken, beside(large, folder))
 
 
-def _beside(large: Crowd, folder: Path) -> float:
+def in_turn(large: Crowd, small: Crowd) -> Taken:
+    taken = Taken([], [], [])
+    for _ in range(TIMES):
+        large.destroy()
+        taken.copies.append(large.copied())
+        large.destroy()
+        taken.restores.append(large.restored())
+        small.destroy()
+        taken.smaller.append(small.restored())
+    return taken
+
+
+def figures(large: Crowd, small: Crowd, taken: Taken, today: float) -> list[Figure]:
+    """`today` is what the way of today takes."""
+    print(f"{taken}, today {today}", file=sys.stderr)
+    ours, raw = statistics.median(taken.restores), statistics.median(taken.copies)
+    less = statistics.median(taken.smaller)
+    what = f"{crowd.VICTIMS} of {large.tenants:,} tenants ({large.kept_rows:,} of {large.rows:,} rows)"
+    return [
+        Figure(
+            f"{what} restored / raw COPY of their rows",
+            f"{ours / raw:.2f}",
+            f"{COPY_MAX}",
+            ours / raw <= COPY_MAX,
+            f"medians of {TIMES}, taken in turn: {ours:.1f} s and {raw:.1f} s; the whole command, start-up, plans, "
+            "before-images and proofs included; the COPY goes into the same indexed tables. The rows of everybody "
+            "are the same afterwards.",
+        ),
+        Figure(
+            f"the same {crowd.VICTIMS} in a database {large.tenants / small.tenants:.0f} times smaller",
+            f"{less / ours:.2f}",
+            f"at least {SMALLER_MIN}",
+            less / ours >= SMALLER_MIN,
+            f"{less:.1f} s of {ours:.1f} s, medians of {TIMES} taken in turn: time follows the tenants that are "
+            "restored, not all of them.",
+        ),
+        Figure(
+            f"{crowd.VICTIMS} restored / everything restored beside and copied over",
+            f"{ours / today:.2f}",
+            "1",
+            ours < today,
+            f"{ours:.1f} s of {today:.1f} s: pg_restore -j2 of a dump at hand into a new database, then COPY "
+            f"of the {crowd.VICTIMS} from there; a single run.",
+        ),
+    ]
+
+
+def beside(large: Crowd, folder: Path) -> float:
     """The way of today; the dump is made before the clock starts."""
     dump, beside = folder / "dump", f"{large.name}_beside"
     binaries = large.server.binaries

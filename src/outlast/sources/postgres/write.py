@@ -46,7 +46,7 @@ class Written:
 def plan_steps(catalog: Catalog, stage: Stage, facts: WriteFacts) -> list[Step]:
     """The statements by which what is staged now will be written."""
     operations = {table: frozenset(op for op, rows in counts.items() if rows) for table, counts in stage.counts.items()}
-    load = Load(operations, {table: stage.touched(table) for table in operations})
+    load = Load(operations, {table: facts.touched(table, stage) for table in operations})
     return schedule(load, catalog.foreign_keys, catalog.unique_indexes, facts.loud.keys())
 
 

@@ -24,11 +24,12 @@ from outlast.sources.postgres.write_proof import (
     referenced,
     same_row,
     shown_key,
+    staged_as_live,
     wanted_references,
 )
 from outlast.sources.postgres.write_references import owner_of, path_of, pointing_rows
 from outlast.sources.postgres.write_stage import DELETE, Stage, staged
-from outlast.sources.postgres.write_taken import expressions, held, predicate, staged_as_live
+from outlast.sources.postgres.write_taken import expressions, held, predicate
 
 _SAMPLES_MAX = 5
 _HOLDERS_MAX = 20

@@ -19,6 +19,7 @@ from outlast.sources.postgres.schema import Catalog, ForeignKey
 from outlast.sources.postgres.session import Session, explain
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.write_order import write_order
+from outlast.sources.postgres.write_stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,11 @@ class WriteFacts:
         """The triggers of a table that fire when such rows (i, u, d) are written."""
         found = self.triggers.get(table, ())
         return tuple(trigger.name for trigger in found if trigger.fires(operations, quiet=quiet))
+
+    def touched(self, table: TableName, stage: Stage) -> frozenset[str]:
+        """The columns that staged updates change, with the generated ones: each may follow from one of them."""
+        touched = frozenset(stage.touched(table))
+        return touched.union(name for name, _ in self.generated.get(table, ())) if touched else touched
 
     def key_operators_of(self, table: Table) -> tuple[sql.Composable, ...]:
         return self.key_operators.get(table.name, (_EQUAL,) * len(table.key))

@@ -45,6 +45,15 @@ def content(table: Table, alias: str) -> sql.Composed:
     return sql.SQL("ROW({})::pg_catalog.text").format(fields)
 
 
+def staged_as_live(table: Table, stage: Stage, facts: WriteFacts) -> sql.Composed:
+    """SQL: the staging table as the live one would have its rows, with the generated columns, and their ctid."""
+    generated = facts.generated.get(table.name)
+    if not generated:
+        return sql.SQL("{}").format(stage.name(table.name))
+    columns = [sql.SQL("({}) AS {}").format(sql.SQL(made), sql.Identifier(name)) for name, made in generated]
+    return sql.SQL("(SELECT g.ctid, g.*, {} FROM {} AS g)").format(sql.SQL(", ").join(columns), stage.name(table.name))
+
+
 def shown_key(table: Table, alias: str) -> sql.Composed:
     """SQL: the row's key as people read it, or NULL for a table without one."""
     if not table.key:
@@ -102,7 +111,10 @@ def wanted_references(
         sql.SQL(", ").join(values)
     )
     query = sql.SQL("SELECT DISTINCT {} FROM {} AS s WHERE {} AND pg_catalog.{}").format(
-        sql.SQL(", ").join(named), stage.name(key.table), staged(tables[key.table], *WRITTEN), present
+        sql.SQL(", ").join(named),
+        staged_as_live(tables[key.table], stage, facts),
+        staged(tables[key.table], *WRITTEN),
+        present,
     )
     if not stage.has(key.references, *WRITTEN):
         return query
@@ -115,7 +127,9 @@ def _not_staged(
     """SQL: no staged row is the one that `values` point at."""
     operators = facts.foreign_key_operators[key.table, key.name]
     columns = [sql.Identifier("p", column) for column in key.referenced_columns]
-    rows = sql.SQL("FROM {} AS p WHERE {}").format(stage.name(key.references), staged(parent, *WRITTEN, alias="p"))
+    rows = sql.SQL("FROM {} AS p WHERE {}").format(
+        staged_as_live(parent, stage, facts), staged(parent, *WRITTEN, alias="p")
+    )
     if len({operator.as_string(None) for operator in operators}) == 1:
         # Not NOT EXISTS: of a temporary table the planner knows nothing, and would look through all of it for each row.
         # This it can only do by hashing.

@@ -13,9 +13,8 @@ from outlast.core.table import Table
 from outlast.sources.postgres.schema import Catalog, UniqueIndex
 from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write_facts import WriteFacts
-from outlast.sources.postgres.write_proof import live_name
+from outlast.sources.postgres.write_proof import live_name, staged_as_live
 from outlast.sources.postgres.write_stage import PARKED, REPLACE, UPDATE, Stage, operation, staged
-from outlast.sources.postgres.write_taken import staged_as_live
 
 _HOLDERS_MAX = 100  # LIMIT keeps the planner from turning one look-up a row into a join over everybody's rows
 

@@ -11,7 +11,7 @@ from outlast.sources.postgres.query import identifier
 from outlast.sources.postgres.schema import SequenceUse, UniqueIndex
 from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write_facts import WriteFacts
-from outlast.sources.postgres.write_proof import WRITTEN, same_row
+from outlast.sources.postgres.write_proof import WRITTEN, same_row, staged_as_live
 from outlast.sources.postgres.write_stage import DELETE, PARKED, REPLACE, UPDATE, Stage, explained, staged
 
 
@@ -51,15 +51,6 @@ def held(table: Table, index: UniqueIndex, stage: Stage, facts: WriteFacts) -> s
         predicate(index),
         leaving,
     )
-
-
-def staged_as_live(table: Table, stage: Stage, facts: WriteFacts) -> sql.Composed:
-    """SQL: the staging table as the live one would have its rows, with the generated columns, and their ctid."""
-    generated = facts.generated.get(table.name)
-    if not generated:
-        return sql.SQL("{}").format(stage.name(table.name))
-    columns = [sql.SQL("({}) AS {}").format(sql.SQL(made), sql.Identifier(name)) for name, made in generated]
-    return sql.SQL("(SELECT g.ctid, g.*, {} FROM {} AS g)").format(sql.SQL(", ").join(columns), stage.name(table.name))
 
 
 def expressions(index: UniqueIndex) -> list[sql.SQL]:
