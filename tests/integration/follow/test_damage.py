@@ -59,8 +59,8 @@ def rows(found: DamageReport, vault: Vault, tenant: str, table: str) -> list[byt
     entry = find_entry(vault, "main", tenant, found.since)
     reversed_ = damage_reversal(found, entry, whole=False).tables.get(TableName.parse(table))
     pairs = [] if reversed_ is None else list(reversed_.changes())
-    assert all(became is None for _, became in pairs)
-    return [was for was, _ in pairs if was is not None]
+    assert all(pair[1] is None for pair in pairs)
+    return [pair[0] for pair in pairs if pair[0] is not None]
 
 
 def test_who_lost_what(followed: Factory, any_database: str) -> None:
