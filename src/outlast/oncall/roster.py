@@ -32,6 +32,7 @@ from outlast.oncall.schedule import (
 
 Timeline = tuple[Interval, tuple[Shift, ...]]
 _LOOK_AHEAD = timedelta(days=35)
+_AHEAD = (timedelta(days=1), timedelta(days=8), _LOOK_AHEAD)
 _HANDED_OVER = timedelta(minutes=1)  # a difference shorter than this is a rounding and no disagreement
 
 
@@ -150,10 +151,13 @@ def _outside(interval: Interval, hole: Interval | None) -> list[Interval]:
 
 
 def now(schedule: Schedule, moment: datetime, overrides: Sequence[Override] = ()) -> Now:
-    """Who is on call at a moment, and who takes over."""
-    found = answer(schedule, Interval(moment, moment + _LOOK_AHEAD), overrides)
-    parts = people_by_time(found.shifts, found.interval)
-    following = next((people for part, people in parts[1:] if people), frozenset())
+    """Who is on call at a moment, and who takes over. Looks ahead only as far as it takes to see that."""
+    for ahead in _AHEAD:
+        found = answer(schedule, Interval(moment, moment + ahead), overrides)
+        parts = people_by_time(found.shifts, found.interval)
+        following = next((people for part, people in parts[1:] if people), frozenset())
+        if following:
+            break
     return Now(
         schedule,
         moment,

@@ -6,6 +6,7 @@ module a vendor; where a schedule's documents are from, and which answer counts,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -202,11 +203,18 @@ def on_call(shifts: Iterable[Shift], moment: datetime) -> tuple[Shift, ...]:
 
 def people_by_time(shifts: Iterable[Shift], interval: Interval) -> list[tuple[Interval, frozenset[Responder]]]:
     """The interval cut wherever who is on call changes; with whom (an empty set where nobody is)."""
-    kept = [shift for shift in clipped(shifts, interval) if not shift.person.nobody]
-    edges = sorted({interval.start, interval.end, *(shift.start for shift in kept), *(shift.end for shift in kept)})
+    comes: dict[datetime, list[Responder]] = {}
+    goes: dict[datetime, list[Responder]] = {}
+    for shift in clipped(shifts, interval):
+        if not shift.person.nobody:
+            comes.setdefault(shift.start, []).append(shift.person)
+            goes.setdefault(shift.end, []).append(shift.person)
+    present: Counter[Responder] = Counter()
     parts: list[tuple[Interval, frozenset[Responder]]] = []
-    for start, end in pairwise(edges):
-        people = frozenset(shift.person for shift in kept if shift.start <= start and end <= shift.end)
+    for start, end in pairwise(sorted({interval.start, interval.end, *comes, *goes})):
+        present.update(comes.get(start, ()))
+        present.subtract(goes.get(start, ()))
+        people = frozenset(person for person, count in present.items() if count > 0)
         if parts and parts[-1][1] == people:
             parts[-1] = Interval(parts[-1][0].start, end), people
         else:
