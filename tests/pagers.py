@@ -96,19 +96,19 @@ def templates(mail: Letterbox, phone: Receiver) -> str:
     )
 
 
-def opened_database(folder: Path) -> Database:
-    database = Database.file(folder / "serve.sqlite")
+def opened_database(folder: Path, url: str | None = None) -> Database:
+    database = Database.server(url) if url else Database.file(folder / "serve.sqlite")
     database.install(overrides.SCHEMA, tables.SCHEMA)
     return database
 
 
 @contextmanager
-def office(folder: Path, documents: dict[str, dict[str, Any]] | None) -> Iterator[Office]:
-    """Paging by these documents; by none where there is no copy."""
+def office(folder: Path, documents: dict[str, dict[str, Any]] | None, url: str | None = None) -> Iterator[Office]:
+    """Paging by these documents; by none where there is no copy. On PostgreSQL where there is a `url`."""
     clock = Clock()
     directory = policy.read(Copy(documents)) if documents is not None else None
     with (
-        opened_database(folder) as database,
+        opened_database(folder, url) as database,
         receiving_mail() as mail,
         receiving() as phone,
         receiving() as resort,

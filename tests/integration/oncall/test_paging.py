@@ -15,6 +15,7 @@ from outlast.oncall.escalation import NoticeState
 from outlast.oncall.paging import Paging
 from tests import rosters
 from tests.pagers import PUBLIC_URL, Office, office
+from tests.servers import Server
 
 
 @pytest.fixture
@@ -199,6 +200,23 @@ def test_two_instances_send_one_message(web: Office) -> None:
     old.stop()
     other.stop()
     assert len(web.mail.to("ann@example.org")) == 5
+
+
+def test_it_is_the_same_on_postgresql(tmp_path: Path, server: Server) -> None:
+    """Two instances share it: the escalation goes its way, each message once, and the link works once."""
+    with server.new_database() as url, office(tmp_path, rosters.both(), url) as found:
+        old = found.paging
+        other = Paging(old.database, old.channels, old.directory, public_url=old.public_url, clock=old.clock)
+        found.page()
+        while old.look() + other.look():
+            continue
+        other.stop()
+        found.mail.wait_for(1)
+        assert len(found.mail.letters) == 1
+        assert found.after(2.5) == ["sms"]
+        assert used(found, link_of(found)).outcome is Outcome.DONE
+        assert used(found, link_of(found)).outcome is Outcome.USED
+        assert found.after(20) == []
 
 
 def link_of(found: Office, address: str = "ann@example.org") -> str:
