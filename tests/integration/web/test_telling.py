@@ -203,7 +203,13 @@ def test_a_subscriber_of_a_tenant_gets_its_notices(served: Served) -> None:
 def test_who_owes_a_word_is_reached_once_a_stage(served: Served) -> None:
     """The clock is moved by hand: reminded, paged, the commander; what nobody hears is shouted about."""
     reached: list[tuple[str | None, str, bool]] = []
-    served.teller.reach = lambda person, title, body, *, urgent: bool(reached.append((person, title, urgent)))
+
+    def reach(person: str | None, title: str, body: str, *, urgent: bool) -> bool:
+        del body
+        reached.append((person, title, urgent))
+        return False
+
+    served.teller.reach = reach
     shouted: list[str] = []
     served.teller.say = shouted.append
     opening = Opening("Slow", Severity.CRITICAL, roles={})
