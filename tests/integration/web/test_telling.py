@@ -24,8 +24,10 @@ from outlast.incident.outbox import Outbox
 from outlast.incident.page import ComponentSpec, PageSpec
 from outlast.incident.subscribers import Channel, State, Subscribers, Wish
 from outlast.incident.teller import Teller
-from outlast.relay import announcing, tables
-from outlast.relay.announcing import Announcer
+from outlast.oncall import tables as paging_tables
+from outlast.oncall.channels import read
+from outlast.oncall.paging import Paging
+from outlast.relay import tables
 from outlast.relay.commit import Commits
 from outlast.relay.integration import Keys
 from outlast.relay.rate import Rates
@@ -59,7 +61,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with Database.file(tmp_path / "serve.sqlite") as database:
-        database.install(tables.SCHEMA, announcing.SCHEMA, accounts.SCHEMA)
+        database.install(tables.SCHEMA, accounts.SCHEMA, paging_tables.SCHEMA)
         journal = Journal(database)
         spec = PageSpec("Acme", f"{url}/status", (ComponentSpec("API"),), ("en", "de"), f"{url}/subscribe")
         teller = Teller(
@@ -70,10 +72,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
             reach=lambda *_, urgent: urgent,
             contacts=lambda *_: {},
         )
-        announcer = Announcer(database, lambda: commits, lambda *_: (), None)
-        with Commits(database, announcer) as commits:
+        pager = Paging(database, read({}, None, ()), lambda: None)
+        with Commits(database, pager) as commits:
             services = Services(
-                database, commits, Keys(database), announcer, [], "test",
+                database, commits, Keys(database), pager, [], "test",
                 teller=teller, site=Site(teller), subscribe_rates=Rates(0.001, 5),
             )  # fmt: skip
             server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, access_log=False))
