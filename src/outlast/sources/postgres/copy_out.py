@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import psycopg
 from psycopg import pq
@@ -30,6 +31,7 @@ _ROWS_BYTES_MAX = 512 * 1024
 _FRAME = struct.Struct(">cI")
 _QUERY, _ROW, _ERROR, _READY = b"Q", b"d", b"E", b"Z"
 _SILENT = (b"H", b"N", b"S", b"A", b"c", b"C")  # begun, a notice, a setting, a notification, no more rows, done
+_LENGTH = itemgetter(slice(0, 2))
 _BETWEEN_ROWS = b"\nd\0\0"
 """A row's end and the next one's head, but for half of its length. No text of COPY's holds a newline or a zero
 byte, so that it stands nowhere else; it is missing where the next row is of 64 KiB and more."""
@@ -73,7 +75,7 @@ def take(buffer: bytes) -> Taken:
     last = buffer.rfind(_BETWEEN_ROWS)
     if last > 0 and buffer.startswith(_BETWEEN_ROWS[1:]):
         rows = buffer[3:last].split(_BETWEEN_ROWS)
-        lengths = struct.unpack(f">{len(rows)}H", b"".join([row[:2] for row in rows]))
+        lengths = struct.unpack(f">{len(rows)}H", b"".join(map(_LENGTH, rows)))
         # The lengths that were told are those that were found: there is nothing but rows, and none of 64 KiB.
         if sum(lengths) + len(rows) == last + 1:
             taken.rows = rows
