@@ -264,6 +264,30 @@ def claim(connection: Connection, notice: int, now: datetime, *, doubtful: bool)
     return bool(done.rowcount)
 
 
+def companions(connection: Connection, one: Notice, now: datetime, limit: int) -> list[tuple[int, str]]:
+    """Other alerts' notices (number, alert) that are due at the same contact, and were not tried yet."""
+    same = and_(notices.c.address == one.address, notices.c.method == one.method, notices.c.id != one.id)
+    fresh = and_(notices.c.state == NoticeState.WAITING, notices.c.tries == 0, notices.c.due_at <= now.timestamp())
+    query = select(notices.c.id, notices.c.alert_id).where(same, fresh).order_by(notices.c.id).limit(limit)
+    return [(row.id, row.alert_id) for row in connection.execute(query)]
+
+
+def sent_since(connection: Connection, one: Notice, since: datetime) -> list[datetime]:
+    """When a contact was last sent something: one moment a message, however many alerts were in it."""
+    same = and_(notices.c.address == one.address, notices.c.method == one.method)
+    query = select(notices.c.sent_at).where(same, notices.c.sent_at > since.timestamp()).distinct()
+    return sorted(moment(at) for at in connection.scalars(query))
+
+
+def postpone(connection: Connection, notice: int, due: datetime) -> None:
+    """A notice that waits is sent later, and counts as not tried."""
+    connection.execute(
+        update(notices)
+        .where(notices.c.id == notice, notices.c.state == NoticeState.WAITING)
+        .values(due_at=due.timestamp())
+    )
+
+
 def settle(
     connection: Connection, notice: int, state: NoticeState, told: str, now: datetime, due: datetime | None = None
 ) -> None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from outlast.core.errors import OutlastError
 from outlast.core.page import Page
 from outlast.oncall import ledger, links, wording
-from outlast.oncall.channels import Channels
+from outlast.oncall.channels import Channels, Sent
 from outlast.oncall.escalation import (
     SHOUT_AGAIN,
     CloseAlert,
@@ -53,6 +53,9 @@ Write = Callable[[Callable[[Connection], T]], T]
 _PAGES = 100  # looked at in one go
 _SENDERS = 16
 _IDLE_S = 2.0
+_TOGETHER = 30  # alerts in one message
+_MESSAGES_A_MINUTE = 5  # to one contact; further ones wait for each other
+_PAUSE = timedelta(seconds=15)
 
 
 def _nothing(_connection: Connection, _alert_id: str, _text: str) -> None:
@@ -233,40 +236,67 @@ class Paging:
         return self._senders.submit(self._send, record, action)
 
     def _send(self, record: Record, action: Send) -> None:
-        notice, alert_id = action.notice, record.page.alert_id
+        notice, taken = action.notice, list[tuple[int, Page]]()
         try:
-            key = self._do(
-                lambda connection: (
-                    ledger.signing_key(connection)
-                    if ledger.claim(connection, notice.id, self.clock(), doubtful=action.doubtful)
-                    else None
-                )
-            )
-            if key is None:
+            key, taken = self._do(lambda connection: self._take(connection, record, action, self.clock()))
+            if not taken:
                 return
-            link = self._link(key, notice.id)
-            message = wording.paged(record.page, notice.method, link, doubtful=action.doubtful)
-            sent = self.channels.send(notice.method, notice.address, message)
-            self._do(lambda connection: self._settle(connection, alert_id, notice.id, sent.ok, sent.told, sent.final))
+            told = [(page, self._link(key, number)) for number, page in taken]
+            if len(told) == 1:
+                message = wording.paged(record.page, notice.method, told[0][1], doubtful=action.doubtful)
+            else:
+                message = wording.several(told, notice.method, self.public_url)
+            sent, now = self.channels.send(notice.method, notice.address, message), self.clock()
+
+            def settle(connection: Connection) -> None:
+                for number, page in taken:
+                    self._settle(connection, page.alert_id, number, sent, now)
+
+            self._do(settle)
         except OutlastError as error:
             log.warning("a page could not be recorded, and is looked at again: %s", error.message)
         finally:
             with self._lock:
                 self._under_way.discard(notice.id)
-            self._do_quietly(lambda connection: ledger.rewake(connection, alert_id, self._busy(), self.clock()))
+            for alert_id in {record.page.alert_id, *(page.alert_id for _, page in taken)}:
+                self._do_quietly(partial(ledger.rewake, alert_id=alert_id, under_way=self._busy(), now=self.clock()))
             self.wake()
 
-    def _settle(self, connection: Connection, alert_id: str, notice: int, ok: bool, told: str, final: bool) -> None:
-        now = self.clock()
+    def _take(
+        self, connection: Connection, record: Record, action: Send, now: datetime
+    ) -> tuple[bytes, list[tuple[int, Page]]]:
+        """Claim a notice, and with it those of other alerts that are due at the same contact: one message has them all.
+
+        A contact that has had many messages in the last minute gets the next a little later, with what came meanwhile:
+        a telephone that never stops cannot be answered.
+        """
+        key, notice = ledger.signing_key(connection), action.notice
+        fresh = notice.state is NoticeState.WAITING and not notice.tries
+        if fresh:
+            before = ledger.sent_since(connection, notice, now - timedelta(minutes=1))
+            if len(before) >= _MESSAGES_A_MINUTE and before[-1] + _PAUSE > now:
+                ledger.postpone(connection, notice.id, before[-1] + _PAUSE)
+                return key, []
+        if not ledger.claim(connection, notice.id, now, doubtful=action.doubtful):
+            return key, []
+        taken = [(notice.id, record.page)]
+        for number, alert_id in ledger.companions(connection, notice, now, _TOGETHER - 1) if fresh else ():
+            other = ledger.record(connection, alert_id)
+            if other is not None and ledger.claim(connection, number, now, doubtful=False):
+                taken.append((number, other.page))
+        return key, taken
+
+    def _settle(self, connection: Connection, alert_id: str, notice: int, sent: Sent, now: datetime) -> None:
+        told = sent.told
         record = ledger.record(connection, alert_id)
         assert record is not None
         one = next(found for found in record.escalation.notices if found.id == notice)
         name = record.names[notice]
-        if ok:
+        if sent.ok:
             ledger.settle(connection, notice, NoticeState.SENT, told, now)
             self.note(connection, alert_id, f"{name} was told by {one.method}: {told}")
             return
-        state, again = (NoticeState.FAILED, now) if final else after_failure(one, now)
+        state, again = (NoticeState.FAILED, now) if sent.final else after_failure(one, now)
         over = record.escalation.state is not State.ESCALATING and state is NoticeState.WAITING
         ledger.settle(connection, notice, NoticeState.CANCELLED if over else state, told, now, again)
         ledger.bring_forward(connection, brought_forward(record.escalation.notices, one), now)

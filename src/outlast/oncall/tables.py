@@ -69,6 +69,7 @@ notices = Table(
     Column("sent_at", Float),
     Column("used_at", Float),  # its link was used
     Index("paging_notice_alert", "alert_id", "id"),
+    Index("paging_notice_address", "address", "sent_at"),
 )
 
 secrets = Table("paging_secret", metadata, Column("id", Integer, primary_key=True), Column("key", Text, nullable=False))

@@ -189,17 +189,40 @@ def test_timers_survive_a_restart(web: Office) -> None:
     assert sorted(web.after(3)) == ["email bob@example.org", "sms"]
 
 
-def test_two_instances_send_one_message(web: Office) -> None:
+def test_two_instances_send_each_alert_once(web: Office) -> None:
     """Both look at the same rows at the same time."""
     old = web.paging
     other = Paging(old.database, old.channels, old.directory, public_url=old.public_url, clock=old.clock)
     for number in range(5):
-        web.page(("schedule", "web"), alert_id=f"a{number}")
+        web.page(("schedule", "web"), alert_id=f"a{number}", message=f"it is {number}!")
     while old.look() + other.look():
         continue
     old.stop()
     other.stop()
-    assert len(web.mail.to("ann@example.org")) == 5
+    texts = [str(one.get_body(("plain",)).get_content()) for one in web.mail.to("ann@example.org")]  # type: ignore[union-attr]
+    for number in range(5):
+        assert sum(f"it is {number}!" in text for text in texts) == 1
+
+
+def test_many_alerts_at_once_are_few_messages(web: Office) -> None:
+    """Forty alerts for one person, at once and one after the other: some messages, with a link for each alert."""
+    for number in range(40):
+        web.page(("schedule", "web"), alert_id=f"a{number}", message=f"it is {number}!", priority=f"P{1 + number % 5}")
+    web.after()
+    at_once = len(web.mail.letters)
+    assert at_once <= 10
+    for number in range(40, 60):
+        web.page(("schedule", "web"), alert_id=f"a{number}", message=f"it is {number}!")
+        web.after(0.05)
+    web.after(1)
+    assert len(web.mail.letters) - at_once <= 10
+    texts = [str(letter.get_body(("plain",)).get_content()) for _, letter in web.mail.letters]  # type: ignore[union-attr]
+    for number in range(60):
+        assert sum(f"it is {number}!" in text for text in texts) == 1
+    tokens = [token for text in texts for token in re.findall(rf"{re.escape(PUBLIC_URL)}/a/([\w-]+)", text)]
+    assert len(tokens) == 60
+    assert {used(web, token).outcome for token in tokens} == {Outcome.DONE}
+    assert web.after(20) == []
 
 
 def test_it_is_the_same_on_postgresql(tmp_path: Path, server: Server) -> None:
