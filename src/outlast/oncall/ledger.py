@@ -71,7 +71,7 @@ def add(connection: Connection, page: Page, now: datetime) -> bool:
             at=now.timestamp(),
             state=State.ESCALATING,
             planned=False,
-            wake_at=0.0,
+            wake_at=now.timestamp(),
         )
     )
     return True
@@ -92,7 +92,7 @@ def begin_again(connection: Connection, alert_id: str, now: datetime) -> bool:
         "close_at": None,
         "shout_at": None,
         "shouted_at": None,
-        "wake_at": 0.0,
+        "wake_at": now.timestamp(),
     }
     return bool(connection.execute(update(pages).where(pages.c.alert_id == alert_id).values(values)).rowcount)
 
