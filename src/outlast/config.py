@@ -411,9 +411,37 @@ def written(
     )
 
 
+def written_tool(*, kind: str, site: str | None, user: str | None, page: str | None) -> str:
+    """The section of a tool."""
+    given = {"site": site, "user": user, "page": page}
+    lines = [f"{name} = {quoted(value)}" for name, value in given.items() if value is not None]
+    return _TOOL_TEXT.format(kind=kind, name=kind.upper(), lines="\n".join(lines) + ("\n" if lines else ""))
+
+
+def written_for_tools(*, vault: VaultSettings, recovery_file: str, section: str) -> str:
+    """The text of a new outlast.toml that has a tool and no database."""
+    head = _TEXT[: _TEXT.index("[sources.main]")].format(
+        vault_url=quoted(vault.url),
+        vault_id=quoted(vault.id),
+        recipients="".join(f"  {quoted(recipient)},\n" for recipient in vault.recipients),
+        signers="".join(f"  {quoted(signer)},\n" for signer in vault.signers),
+        recovery_file=recovery_file,
+    )
+    tail = _TEXT[_TEXT.index("[retention]") : _TEXT.index("# While `outlast follow` runs")]
+    return head + section + "\n" + tail.rstrip() + "\n"
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
+
+_TOOL_TEXT = """\
+[sources.{kind}]
+kind = "{kind}"
+{lines}# token_command = "pass show {kind}"  # or OUTLAST_{name}_TOKEN in the environment; never the token itself
+# share = 0.5             # of the vendor's rate limit: people need the rest
+# attachment_mb_max = 100
+"""
 
 _TEXT = """\
 # Outlast's configuration, written by `outlast init`. No secret stands here: it can go into version control.

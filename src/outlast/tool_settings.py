@@ -10,9 +10,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from outlast.core.kinds import KINDS as KINDS
 from outlast.settings import Duration, Expanded, Section, refuse_password
-
-KINDS = ("opsgenie", "pagerduty", "jira", "confluence", "statuspage")
 
 
 class ToolSettings(Section):

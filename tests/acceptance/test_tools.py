@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,6 +133,38 @@ def _killed(site: Outlast) -> Result:
     out, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     return Result(("follow", "desk"), process.returncode, out, error)
+
+
+def test_killed_hard_and_run_again(site: Outlast, fake: Jira) -> None:
+    """kill -9 in the middle of a first backup: the next one goes on from there, and all of it is in the vault."""
+    reached = threading.Event()
+
+    def slowly(number: int) -> None:
+        if number > 15:
+            reached.set()
+            time.sleep(0.05)
+
+    fake.before = slowly
+    process = site.start("backup", "desk")
+    assert reached.wait(60)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    fake.before = lambda number: None
+    site.done("backup", "desk")
+    assert site.done("verify", "--source", "desk", "--live").exit_code == 0
+
+
+def test_begun_with_a_tool_and_no_database(outlast: Outlast, fake: Jira) -> None:
+    """`outlast init jira` makes all that is needed; a second one says what to add, and overwrites nothing."""
+    with fake.serving() as url:
+        assert "needs --user" in outlast("init", "jira", "--site", url).stderr
+        begun = outlast.done("init", "jira", "--site", url, "--user", jira.USER)
+        assert "OUTLAST_JIRA_TOKEN" in begun.stdout
+        outlast.environment["OUTLAST_JIRA_TOKEN"] = TOKEN
+        assert "Backups can run" in outlast.done("check", "--source", "jira").stdout
+        again = outlast("init", "statuspage", "--page", "abc")
+        assert again.exit_code == 3
+        assert '[sources.statuspage]\n      kind = "statuspage"\n      page = "abc"' in again.stderr
 
 
 def test_what_is_missing_in_the_configuration_is_named(outlast: Outlast) -> None:

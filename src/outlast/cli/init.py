@@ -13,6 +13,7 @@ import typer
 from outlast.cli.opening import Invocation
 from outlast.cli.render import count, table_of
 from outlast.core.errors import ExitCode, Refused, UsageError
+from outlast.core.kinds import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,10 +28,17 @@ RECOVERY_FILE = "outlast-recovery.key"
 
 def init(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(metavar="URL", help="The database: postgresql://user@host:5432/database.")],
-    tenant_table: Annotated[
-        str, typer.Option("--tenant-table", metavar="T", help="The table that has one row a customer.")
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL",
+            help="The database: postgresql://user@host:5432/database. Or a tool: opsgenie, pagerduty, jira, "
+            "confluence, statuspage.",
+        ),
     ],
+    tenant_table: Annotated[
+        str | None, typer.Option("--tenant-table", metavar="T", help="The table that has one row a customer.")
+    ] = None,
     tenant_label: Annotated[
         str | None,
         typer.Option("--tenant-label", metavar="COLUMN", help="Its column that people know a customer by."),
@@ -42,6 +50,13 @@ def init(
     print_grants: Annotated[
         bool, typer.Option("--print-grants", help="Print SQL for one least-privilege role a job, and write nothing.")
     ] = False,
+    site: Annotated[
+        str | None, typer.Option("--site", metavar="URL", help="Of a tool: where it is (https://acme.atlassian.net).")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="EMAIL", help="Of Jira and Confluence: whose token it is.")
+    ] = None,
+    page: Annotated[str | None, typer.Option("--page", metavar="ID", help="Of Statuspage: the page's id.")] = None,
 ) -> ExitCode:
     """Write outlast.toml, make the vault and its keys, and propose whose each table is.
 
@@ -49,6 +64,8 @@ def init(
     ignored, with the reason beside it, for a person to read. Where several paths lead to a tenant, its rows are asked
     whether they agree (30 seconds a table, 5 minutes in all). What cannot be decided is left open, named, and stops
     backups until it is. A file that is already there is never overwritten.
+
+    Of a tool it writes its section, and asks nothing of it yet.
 
     The recovery key is written to outlast-recovery.key: it alone can open the vault when this machine is gone. Take it
     offline, and keep two copies.
@@ -66,8 +83,17 @@ def init(
 
     invocation = Invocation.of(context)
     path = _new_file(invocation.config_file)
+    if url in KINDS:
+        from outlast.cli import init_tool
+
+        return init_tool.run(invocation, path, init_tool.Wanted(url, site, user, page, vault))
+    if tenant_table is None:
+        raise UsageError(
+            "a database needs --tenant-table",
+            hint="Name the table that has one row a customer: --tenant-table accounts",
+        )
     if not print_grants:
-        _refuse_existing(path)
+        refuse_existing(path)
     target = Target(url)
     with connect(target, role="init") as session:
         session.isolation_level = IsolationLevel.REPEATABLE_READ
@@ -80,7 +106,7 @@ def init(
     bare_url, password = config.without_password(url)
     entries = _entries(catalog)
     with ExitStack() as undo:
-        made = _make_vault(vault, path.parent, undo)
+        made = make_vault(vault, path.parent, undo)
         content = config.written(
             url=bare_url,
             tenant_table=str(catalog.tenant_table),
@@ -90,7 +116,7 @@ def init(
             recovery_file=RECOVERY_FILE,
             tables=entries,
         )
-        _write(path, content)
+        write(path, content)
         undo.pop_all()
     if password is not None:
         invocation.output.warn(
@@ -106,7 +132,7 @@ def _new_file(given: str | None) -> Path:
     return path / FILE_NAME if path.is_dir() else path
 
 
-def _refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", hint=f"Make it: mkdir -p {path.parent}")
     for existing in (path, path.parent / RECOVERY_FILE, path.parent / KEY_FOLDER / "naming.key"):
@@ -118,7 +144,7 @@ def _refuse_existing(path: Path) -> None:
             )
 
 
-def _make_vault(url: str, folder: Path, undo: ExitStack) -> VaultSettings:
+def make_vault(url: str, folder: Path, undo: ExitStack) -> VaultSettings:
     """The vault and every key. What was made is removed again where a later step fails."""
     from outlast.config import VaultSettings
     from outlast.vault.keys import WriterKeys, generate_identity, write_secret
@@ -175,7 +201,7 @@ def _entries(catalog: Catalog) -> tuple[TableEntry, ...]:
     )
 
 
-def _write(path: Path, content: str) -> None:
+def write(path: Path, content: str) -> None:
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(content)

@@ -62,9 +62,9 @@ def fill(path: Path, vault: Vault, source: str) -> Filled | None:
     run = vault.resolve(source)
     with closing(_open(path)) as connection:
         known = connection.execute("SELECT run, tenant FROM source WHERE name = ?", (source,)).fetchone()
-        if known is not None and known[0] == run.run:
-            return None
         entries = vault.tenants(source, run.run)
+        if known is not None and known[0] == run.run and entries:
+            return None
         try:
             connection.execute("BEGIN IMMEDIATE")
             filling = _Filling(connection, vault, source, run)
@@ -165,6 +165,8 @@ class _Filling:
         for name, collection in self._collections():
             if name not in present:
                 self._remove_all(collection)
+        if not entries:  # erased: nothing of it may be left here either
+            self._connection.execute("DELETE FROM source WHERE name = ?", (self._source,))
         return Filled(self._run.run, self._written, self._removed)
 
     def _collections(self) -> list[tuple[str, int]]:

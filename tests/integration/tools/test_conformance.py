@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from outlast.core.errors import OutlastError, TransientError
+from outlast.sources.tools import client
 from tests.tools.confluence import Confluence
 from tests.tools.fake import Answer, broken, too_many
 from tests.tools.jira import Jira
@@ -101,6 +103,33 @@ def test_an_outage_that_lasts_is_one_clear_error_and_the_next_backup_goes_on(hos
     check(host)
 
 
+def test_without_its_local_state_everything_is_fetched_and_nothing_is_stored_twice(host: Host) -> None:
+    """The mirror and the state are disposable: without them the next backup finds what the vault has already."""
+    host.back_up()
+    for path in (host.folder / "state").iterdir():
+        path.unlink()
+    host.back_up()
+    check(host)
+    (host.folder / "state" / "host.key").write_text("ab" * 32)
+    (host.folder / "state" / "state.sqlite").unlink()
+    host.back_up()  # the mirror of another host key is made anew
+    check(host)
+
+
+def test_slow_answers_are_given_up_and_asked_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that does not come in time is a passing fault."""
+    monkeypatch.setattr(client, "_READ_S", 0.2)
+    late = threading.Event()
+
+    def slowly(number: int) -> None:
+        if number in (3, 8):
+            late.wait(0.5)
+
+    host.world.fake.before = slowly
+    host.back_up()
+    check(host)
+
+
 class Killed(BaseException):
     """Ends a backup where it stands, as a signal would."""
 
@@ -124,8 +153,6 @@ def test_killed_at_any_request_and_resumed_nothing_is_lost_or_doubled(host: Host
 
 
 def _back_up_until(host: Host, requests: int) -> bool:
-    from outlast.sources.tools import client
-
     real = client.PatientSession.send
     made = 0
 

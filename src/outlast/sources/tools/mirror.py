@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import zstandard
+from cryptography.exceptions import InvalidTag
 
 from outlast.core.errors import OutlastError
 
@@ -73,8 +74,16 @@ class Mirror:
                 self._begin_anew()
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from error
-        if not self.note("id"):
+        if not self._is_ours():
+            self._begin_anew()
             self.put_note("id", {"id": secrets.token_hex(8)})
+
+    def _is_ours(self) -> bool:
+        """Whether it was written under this host key: under another one it is of no use."""
+        try:
+            return bool(self.note("id"))
+        except InvalidTag:
+            return False
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +95,8 @@ class Mirror:
         self._connection.close()
 
     def _begin_anew(self) -> None:
-        tables = self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        tables = self._connection.execute(query).fetchall()
         for (name,) in tables:
             self._connection.execute(f'DROP TABLE "{name}"')
         for statement in _SCHEMA.split(";\n"):
