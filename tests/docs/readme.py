@@ -139,9 +139,7 @@ def _followed(folder: Path, url: str) -> str:
 
 def shape(text: str) -> str:
     """A transcript without what differs each time: numbers, ids, moments, and how wide a column is for them."""
-    text = re.sub(
-        r"outlast (?:apply|undo) \S+|[Pp]lan [0-9a-z]{6,}|--receipt \S+|Run [0-9a-z]{6,}", "PLAN", text
-    )
+    text = re.sub(r"outlast (?:apply|undo) \S+|[Pp]lan [0-9a-z]{6,}|--receipt \S+|Run [0-9a-z]{6,}", "PLAN", text)
     text = re.sub(r"[0-9A-F]+/[0-9A-F]+", "LSN", text)
     text = re.sub(r"\b[0-9a-f]{8}-[0-9a-f-]*", "UUID", text)
     text = re.sub(r"[0-9a-f]{12,}", "HASH", text)
