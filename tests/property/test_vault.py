@@ -6,7 +6,7 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from outlast.core.errors import OutlastError
@@ -96,6 +96,7 @@ ACTIONS = st.one_of(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ACTIONS, min_size=3, max_size=14))
+@example([("back up", 1), ("back up", 0), ("forget", [2]), ("back up", 0), ("prune", 0), ("hold", 8)])
 def test_no_history_loses_what_is_kept(history: list[tuple[str, object]]) -> None:
     """After any backups, forgets, holds and prunes every run that is offered is whole, and the vault scrubs clean."""
     with tempfile.TemporaryDirectory() as folder:

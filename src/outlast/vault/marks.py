@@ -11,7 +11,7 @@ Put-if-absent of the next number is the lock between two commands. The `Ledger` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -101,6 +101,7 @@ class Ledger:
     marks: tuple[Mark, ...] = ()
     head: str | None = None
     _standing: Mapping[MarkKind, tuple[Mark, ...]] = field(default_factory=dict, repr=False)
+    _swept: tuple[tuple[Mark, tuple[Mark, ...]], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, source: str, marks: Sequence[Mark], head: str | None) -> Ledger:
@@ -109,7 +110,7 @@ class Ledger:
             kind: tuple(mark for mark in marks if mark.kind is kind and mark.number not in cancelled)
             for kind in MarkKind
         }
-        return cls(source, tuple(marks), head, standing)
+        return cls(source, tuple(marks), head, standing, tuple(_carried_out(marks)))
 
     @property
     def newest(self) -> tuple[int, str | None] | None:
@@ -121,13 +122,16 @@ class Ledger:
         return tuple(mark for kind in kinds for mark in self._standing.get(kind, ()))
 
     def forgotten(self, run: int, prefix: str | None = None) -> Mark | None:
-        """The mark by which a run, or a tenant's part of it, is forgotten. Holds win."""
-        if self.held(run, prefix):
-            return None
+        """The mark by which a run, or a tenant's part of it, is forgotten. Holds win, but for what was swept before."""
+        gone = self._gone(run, prefix)
+        if gone is not None or self.held(run, prefix):
+            return gone
         return next((mark for mark in self.standing(MarkKind.FORGET) if mark.covers(run, prefix)), None)
 
     def due(self, run: int, prefix: str, now: datetime) -> bool:
         """Whether a tenant's part of a run is forgotten by a mark whose grace period is over."""
+        if self._gone(run, prefix) is not None:
+            return True
         if self.held(run, prefix):
             return False
         marks = self.standing(MarkKind.FORGET)
@@ -137,10 +141,13 @@ class Ledger:
 
     def held(self, run: int, prefix: str | None) -> bool:
         """Whether a hold keeps it. A run as a whole is held where any part of it is."""
-        holds = self.standing(MarkKind.HOLD)
-        if prefix is None:
-            return any(not hold.runs or run in hold.runs for hold in holds)
-        return any(hold.covers(run, prefix) for hold in holds)
+        return self._gone(run, prefix) is None and _held(self.standing(MarkKind.HOLD), run, prefix)
+
+    def _gone(self, run: int, prefix: str | None) -> Mark | None:
+        """The mark by which its objects were deleted already: no hold and no release brings them back."""
+        return next(
+            (mark for mark, holds in self._swept if mark.covers(run, prefix) and not _held(holds, run, prefix)), None
+        )
 
     def tenant_held(self, prefix: str) -> bool:
         return any(hold.prefix in (None, prefix) for hold in self.standing(MarkKind.HOLD))
@@ -162,6 +169,31 @@ class Ledger:
         done = {mark.refers_to for mark in self.standing(MarkKind.DESTROY)}
         marks = self.standing(MarkKind.ERASE)
         return next((mark for mark in marks if mark.prefix == prefix and mark.number not in done), None)
+
+
+def _held(holds: Sequence[Mark], run: int, prefix: str | None) -> bool:
+    if prefix is None:
+        return any(not hold.runs or run in hold.runs for hold in holds)
+    return any(hold.covers(run, prefix) for hold in holds)
+
+
+def _carried_out(marks: Sequence[Mark]) -> Iterator[tuple[Mark, tuple[Mark, ...]]]:
+    """Each forget that was due when something was swept, with the holds that stood just then; every such pair once."""
+    standing: dict[int, Mark] = {}
+    seen: set[tuple[int, tuple[int, ...]]] = set()
+    for mark in marks:
+        if mark.kind is MarkKind.CANCEL and mark.refers_to is not None:
+            standing.pop(mark.refers_to, None)
+        elif mark.kind in (MarkKind.FORGET, MarkKind.HOLD):
+            standing[mark.number] = mark
+        elif mark.kind is MarkKind.SWEEP:
+            holds = tuple(one for one in standing.values() if one.kind is MarkKind.HOLD)
+            for one in standing.values():
+                due = one.kind is MarkKind.FORGET and one.not_before is not None and one.not_before <= mark.at
+                pair = (one.number, tuple(hold.number for hold in holds))
+                if due and pair not in seen:
+                    seen.add(pair)
+                    yield one, holds
 
 
 def mark_path(source: str, number: int) -> str:

@@ -125,6 +125,23 @@ def test_a_hold_wins_over_forget_and_prune(writer: VaultWriter) -> None:
     assert runs(writer.store, SOURCE)[0] == 5
 
 
+def test_what_was_swept_stays_gone_whatever_is_held_or_released_later(writer: VaultWriter) -> None:
+    """A hold, and a release of the forget, after the sweep do not offer again what has no objects any more."""
+    _forget(writer, 3, 7)
+    _prune(writer)
+    entry = writer.vault().find_tenant(SOURCE, "1")
+    _do(writer, retention.plan_hold(writer.vault(), SOURCE, now=LATER))
+    _do(writer, retention.plan_hold(writer.vault(), SOURCE, now=LATER, entry=entry))
+    _do(writer, retention.plan_release(writer.vault(), SOURCE, 1, now=LATER))
+    kept = (1, 2, 4, 5, 6, 8, 9, 10)
+    assert tuple(record.run for record in writer.vault().runs(SOURCE)) == kept
+    with pytest.raises(NotFoundError):
+        writer.vault().resolve(SOURCE, "run:3")
+    _right(writer, *kept)
+    _prune(writer, LATER + 2 * GRACE)
+    _right(writer, *kept)
+
+
 def test_one_tenants_runs_are_given_up_alone(writer: VaultWriter) -> None:
     """The others keep theirs."""
     vault = writer.vault()
