@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-WORKERS ?= 2
+WORKERS ?= $(shell expr $$(nproc) + 1)
 BIN := .venv/bin
 # No Python is fetched from elsewhere: the one that is here is used, and packages come from PyPI alone.
 export UV_PYTHON_DOWNLOADS := never

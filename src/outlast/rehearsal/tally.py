@@ -95,21 +95,17 @@ class Dropped:
     identity: str
 
 
-def _without_truncates(prepared: Sequence[Prepared]) -> Iterator[Sequence[Prepared]]:
-    """The runs between TRUNCATEs, which our own trigger counts: the router could only say that it does not know."""
-    if all(one[2] != OP_TRUNCATE for one in prepared):
-        yield prepared
-        return
-    run: list[Prepared] = []
-    for one in prepared:
+def _without_truncates(prepared: Sequence[Prepared]) -> Iterator[tuple[int, Sequence[Prepared]]]:
+    """The runs between TRUNCATEs, each with its place: our own trigger counts those, and the router could only say
+    that it does not know."""
+    begun = 0
+    for place, one in enumerate(prepared):
         if one[2] == OP_TRUNCATE:
-            if run:
-                yield run
-            run = []
-        else:
-            run.append(one)
-    if run:
-        yield run
+            if begun < place:
+                yield begun, prepared[begun:place]
+            begun = place + 1
+    if begun < len(prepared):
+        yield begun, prepared[begun:]
 
 
 class Tally:
@@ -162,13 +158,12 @@ class Tally:
         self._begun, self._before = 0, None
         seen = 0
         for prepared in blocks:
-            for run in _without_truncates(prepared):
-                self._block = run
+            for place, run in _without_truncates(prepared):
+                self._block, self._begun = run, seen + place
                 self._unknown(run)
                 self.router.route(run)
-                self._begun += len(run)
-            self._begun = seen = seen + len(prepared)
-        self._hear(self._begun + 1)
+            seen += len(prepared)
+        self._hear(seen + 1)
         self.router.end()
         self.changes += seen
         self.transactions += 1
