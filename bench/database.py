@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import psycopg
 
+from outlast.sources.postgres.server import EmbeddedServer
+
 BIG_TENANT = 1_000_001
 SMALL_TENANT = 1_000_002
 
@@ -88,6 +90,15 @@ def build(url: str, size: Size, *, big_items: int, small_items: int = 60) -> Non
         )
         execute(_INDEXES)
         execute("VACUUM (FREEZE, ANALYZE)")
+
+
+def forget(server: EmbeddedServer, database: str) -> None:
+    """Drop a database that was followed, with its slots: their names are the cluster's."""
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [database]
+        )
+        connection.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
 
 
 def _items(execute: object, select: str) -> None:

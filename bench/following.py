@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from bench.commands import Done, outlast
+from bench.database import forget
 from bench.figures import Figure
 from outlast.sources.postgres.server import EmbeddedServer
 
@@ -60,8 +61,7 @@ def measure(server: EmbeddedServer, folder: Path, share: float = 1.0) -> list[Fi
         assert done.output["changes"] == changes, done.output
         ours.append(done.seconds - idle.seconds)
         peak = max(peak, done.peak_bytes)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SELECT pg_drop_replication_slot('recvlogical')")
+    forget(server, "followed")
     seconds, base = statistics.median(ours), statistics.median(theirs)
     return [
         Figure(

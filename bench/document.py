@@ -1,0 +1,60 @@
+"""docs/BENCHMARKS.md: written whole by a whole run, or its rows replaced by a run of some of the measurements."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.figures import Figure
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
+
+
+def document(figures: Sequence[Figure], database_bytes: int) -> str:
+    cores = len(os.sched_getaffinity(0))
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            "Written by `make bench`; no number here is typed. Each is a ratio of medians of whole commands, taken in",
+            "turn on the same server in the same run, unless it says otherwise. Absolute times mean little: the",
+            f"machine is small and shared ({cores} cores, {platform.machine()}, Python {platform.python_version()}).",
+            "",
+            f"Measured on {datetime.now(UTC):%Y-%m-%d}, embedded PostgreSQL 18, {database_bytes / 1e9:.2f} GB of data.",
+            "",
+            "| what | measured | at most | kept |",
+            "| --- | --- | --- | --- |",
+            *(_row(one) for one in figures),
+            "",
+            "## How",
+            "",
+            *(_note(one) for one in figures),
+            "",
+        ]
+    )
+
+
+def merged(text: str, figures: Sequence[Figure]) -> str:
+    """The document with these figures in place of those of the same name, or at the end of its lists."""
+    lines = text.splitlines()
+    for one in figures:
+        for mark, what, line in (("| ", f"{one.what} |", _row(one)), ("- ", f"*{one.what}*:", _note(one, today=True))):
+            old = [number for number, there in enumerate(lines) if there.startswith(mark + what)]
+            if old:
+                lines[old[0]] = line
+            else:
+                last = max(number for number, there in enumerate(lines) if there.startswith(mark))
+                lines.insert(last + 1, line)
+    return "\n".join([*lines, ""])
+
+
+def _row(one: Figure) -> str:
+    return f"| {one.what} | **{one.value}** | {one.limit} | {'yes' if one.kept else 'NO'} |"
+
+
+def _note(one: Figure, *, today: bool = False) -> str:
+    measured = f" Measured on {datetime.now(UTC):%Y-%m-%d}." if today else ""
+    return f"- *{one.what}*: {one.how}{measured}"
