@@ -36,8 +36,8 @@ def measured_database(size: Size, big_items: int) -> Iterator[tuple[EmbeddedServ
 def main() -> None:
     """`python -m bench [SCALE]`: at SCALE 0.05 it is a quick try, whose figures are not written anywhere.
 
-    `python -m bench SCALE scale` and `python -m bench SCALE follow` measure one part alone; at SCALE 1 its rows of
-    the document are written anew.
+    `python -m bench SCALE PART` measures one part of PARTS alone; at SCALE 1 its rows of the document are written
+    anew.
     """
     share = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
     if sys.argv[2:]:
@@ -54,20 +54,21 @@ def main() -> None:
 
 
 def measured_whole(share: float) -> tuple[list[Figure], str]:
-    size = Size(int(5000 * share), int(100_000 * share), int(3_000_000 * share), int(1_000_000 * share))
     figures: list[Figure] = []
+    for part in PARTS.values():
+        figures += part(share)
+    return figures, document(figures)
+
+
+def measured_backup(share: float) -> list[Figure]:
+    size = Size(int(5000 * share), int(100_000 * share), int(3_000_000 * share), int(1_000_000 * share))
     with measured_database(size, int(75_000 * share)) as (server, url, folder):
-        with psycopg.connect(url) as connection:
-            row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
-            assert row is not None
-            database_bytes = row[0]
-        figures += backup.measure(server, url, folder)
-        figures += restore.measure(url, folder)
-    figures += measured_following(share)
+        return backup.measure(server, url, folder) + restore.measure(url, folder)
+
+
+def measured_memory(share: float) -> list[Figure]:
     with measured_database(Size(50, 500, 5_000, 5_000), int(4_000_000 * share)) as (_, url, folder):
-        figures += memory.measure(url, folder)
-    figures += measured_crowd(share)
-    return figures, document(figures, database_bytes)
+        return memory.measure(url, folder)
 
 
 def measured_crowd(share: float) -> list[Figure]:
@@ -87,7 +88,7 @@ def measured_following(share: float) -> list[Figure]:
         return figures + latency.measure(server, place, share)
 
 
-PARTS = {"scale": measured_crowd, "follow": measured_following}
+PARTS = {"backup": measured_backup, "follow": measured_following, "memory": measured_memory, "scale": measured_crowd}
 
 
 if __name__ == "__main__":

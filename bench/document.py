@@ -13,7 +13,7 @@ from bench.figures import Figure
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
 
 
-def document(figures: Sequence[Figure], database_bytes: int) -> str:
+def document(figures: Sequence[Figure]) -> str:
     cores = len(os.sched_getaffinity(0))
     return "\n".join(
         [
@@ -21,9 +21,8 @@ def document(figures: Sequence[Figure], database_bytes: int) -> str:
             "",
             "Written by `make bench`; no number here is typed. Each is a ratio of medians of whole commands, taken in",
             "turn on the same server in the same run, unless it says otherwise. Absolute times mean little: the",
-            f"machine is small and shared ({cores} cores, {platform.machine()}, Python {platform.python_version()}).",
-            "",
-            f"Measured on {datetime.now(UTC):%Y-%m-%d}, embedded PostgreSQL 18, {database_bytes / 1e9:.2f} GB of data.",
+            f"machine is small and shared ({cores} cores, {platform.machine()}, Python {platform.python_version()},",
+            "embedded PostgreSQL 18).",
             "",
             "| what | measured | at most | kept |",
             "| --- | --- | --- | --- |",
@@ -41,7 +40,7 @@ def merged(text: str, figures: Sequence[Figure]) -> str:
     """The document with these figures in place of those of the same name, or at the end of its lists."""
     lines = text.splitlines()
     for one in figures:
-        for mark, what, line in (("| ", f"{one.what} |", _row(one)), ("- ", f"*{one.what}*:", _note(one, today=True))):
+        for mark, what, line in (("| ", f"{one.what} |", _row(one)), ("- ", f"*{one.what}*:", _note(one))):
             old = [number for number, there in enumerate(lines) if there.startswith(mark + what)]
             if old:
                 lines[old[0]] = line
@@ -55,6 +54,5 @@ def _row(one: Figure) -> str:
     return f"| {one.what} | **{one.value}** | {one.limit} | {'yes' if one.kept else 'NO'} |"
 
 
-def _note(one: Figure, *, today: bool = False) -> str:
-    measured = f" Measured on {datetime.now(UTC):%Y-%m-%d}." if today else ""
-    return f"- *{one.what}*: {one.how}{measured}"
+def _note(one: Figure) -> str:
+    return f"- *{one.what}*: {one.how} Measured on {datetime.now(UTC):%Y-%m-%d}."
