@@ -46,6 +46,7 @@ class Playground:
     production: str
     settings: OwnershipSettings
     template: str
+    tenants: Mapping[TenantKey, Tenant] = field(default_factory=dict)
     recorded: list[About] = field(default_factory=list)
 
     @contextmanager
@@ -61,14 +62,14 @@ class Playground:
         """The same with a production of its own, as it was at first. This one's must have no session open."""
         url = self.server.copy_database(self.production)
         try:
-            yield Playground(self.server, url, self.settings, self.template)
+            yield Playground(self.server, url, self.settings, self.template, self.tenants)
         finally:
             self.server.drop_database(_name(url))
 
     def observe(self, script: Script) -> tuple[Observed, Catalog]:
         """Run it on a fresh copy, and tell all that it did."""
         with self.copy() as url, tempfile.TemporaryDirectory() as folder:
-            facts = CopyFacts("run:1", datetime.now(UTC), 1, _name(url), {}, {})
+            facts = CopyFacts("run:1", datetime.now(UTC), 1, _name(url), self.tenants, {})
             about = Circumstances("main", "run:1", facts.as_of, 1.0, "clone-url", "PostgreSQL", ROLE)
             copy = Copy(url, facts, "clone-url")
             with Observation(copy, self.settings, Path(folder)) as observation:
@@ -142,8 +143,10 @@ def playground(server: Server, schema: str, tenant_table: str, label: str | None
     """A playground whose production was made by `schema`. Tables must be classified by their foreign keys alone."""
     with server.new_database() as production, psycopg.connect(production, autocommit=True) as connection:
         connection.execute(schema.encode())
+        rows = connection.execute(f"SELECT id::text, {label or 'NULL'} FROM {tenant_table}".encode()).fetchall()
+        tenants = {TenantKey(key): Tenant(TenantKey(key), name) for key, name in rows}
         connection.close()
-        settings = OwnershipSettings(tenant_table, label, {})
+        settings = OwnershipSettings(tenant_table, label)
         template = server.copy_database(production)
         try:
             with closing(connect(Target(template), role="rehearse")) as session:
@@ -152,7 +155,7 @@ def playground(server: Server, schema: str, tenant_table: str, label: str | None
                 watched.execute("SET search_path = ''")
                 instruments.install(watched, catalog, roots_of(watched))
                 disarm(watched)
-            yield Playground(server, production, settings, template)
+            yield Playground(server, production, settings, template, tenants)
         finally:
             server.drop_database(_name(template))
 

@@ -172,11 +172,14 @@ def _effects(
     for expected in intent.effects:
         lines.setdefault((expected.table, expected.operation), []).append(expected)
     truncated = {one.table for one in observed.truncated}
+    # Of these the copy cannot tell which columns changed: that is a doubt of its own
+    blind = {one.what.rpartition(" ")[2] for one in observed.inconclusive if one.doubt is Doubt.BLIND}
     for place in sorted(seen.keys() | lines.keys()):
         found = seen.get(place, _Seen(Count(0), ()))
         yield from _held(place, found, lines.get(place, []), intent, truncated)
         for expected in lines.get(place, ()):
-            yield from _columns(expected, found, markers)
+            if found.count.columns or place[0] not in blind:
+                yield from _columns(expected, found, markers)
 
 
 def _held(
@@ -232,7 +235,7 @@ def _undeclared(
 
 def _columns(expected: Expected, found: _Seen, markers: frozenset[str]) -> Iterator[Finding]:
     """What an update touched is what it was declared to touch: no column more, and none less."""
-    if expected.operation not in (Operation.UPDATE, Operation.SOFT_DELETE, Operation.MOVE) or not found.count.columns:
+    if expected.operation not in (Operation.UPDATE, Operation.SOFT_DELETE, Operation.MOVE) or not found.count.rows:
         return
     touched = found.count.columns
     if expected.columns is None:

@@ -240,3 +240,12 @@ def test_outcomes_have_their_exit_codes() -> None:
     """0, 3 and 1, as every command has it."""
     assert [outcome.exit_code for outcome in Outcome] == [0, 3, 1]
     assert UndoWaiver("ann", "x").by == "ann"
+
+
+def test_an_update_that_changes_nothing_is_too_little() -> None:
+    """Rows written as they were: the declared column did not change. Where the copy cannot tell columns, it says so."""
+    idle = seen((ACME, APPS, Operation.UPDATE, Count(2)))
+    declared = intent("tenants acme", "effect public.apps update(site_id) rows=2")
+    assert kinds(judge(idle, declared)) == [FindingKind.COLUMNS]
+    blind = replace(idle, inconclusive=(Inconclusive(Doubt.BLIND, f"columns of updates of {APPS}"),))
+    assert judge(blind, declared).outcome is Outcome.INCONCLUSIVE
