@@ -84,9 +84,7 @@ def test_mutants_of_a_few_scripts_are_blocked(place: Playground, name: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=[one.name for one in EXAMPLES])
-def test_every_mutant_with_another_effect_is_blocked(
-    place: Playground, example: Example, record_property: pytest.FixtureRequest
-) -> None:
+def test_every_mutant_with_another_effect_is_blocked(place: Playground, example: Example) -> None:
     """All mutants of a script. Those that do the same as the original are listed apart (-rA shows them)."""
     blocked, alike = held(place, example, [*mutants(example.sql, WORLD)])
     print(f"{blocked} blocked; alike: {'; '.join(alike) or 'none'}")
