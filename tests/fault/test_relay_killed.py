@@ -82,7 +82,7 @@ def _has_all(og: Vendor, aliases: list[str]) -> bool:
     return all(og.creations[alias] for alias in aliases)
 
 
-TIMES = pytest.mark.parametrize("times", [2, pytest.param(8, marks=pytest.mark.slow)])
+TIMES = pytest.mark.parametrize("times", [1, pytest.param(8, marks=pytest.mark.slow)])
 
 
 @TIMES
@@ -94,7 +94,7 @@ def test_no_event_is_lost(tmp_path: Path, pages: Receiver, times: int) -> None:
         one.start()
         with Load(one, key) as load:
             killed_again_and_again(one, load, times, rng)
-        assert len(load.accepted) > 20
+        assert len(load.accepted) > 5
         until(lambda: _has_all(og, load.accepted), "the vendor has everything that was accepted")
         assert all(og.creations[alias] == 1 for alias in load.accepted)
 

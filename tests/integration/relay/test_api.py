@@ -188,7 +188,7 @@ def _try(operation: Any, keys: dict[str, str], failures: list[str]) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
 
     @settings(
-        max_examples=25, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+        max_examples=12, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy())
