@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 
 from outlast import __version__
 from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError, UsageError
-from outlast.relay.forwarding import Forwarder, Watch
 from outlast.web import (
     acknowledging,
     alertmanager,
@@ -34,6 +33,7 @@ from outlast.web import (
     upstreams,
 )
 from outlast.web.intake import API_ERRORS, problem
+from outlast.web.leading import ended, lead
 from outlast.web.pages import HERE, back, render
 from outlast.web.quick import Quick
 from outlast.web.security import Guard, LoginNeededError, login_url
@@ -74,12 +74,7 @@ def create_app(services: Services, ready: Callable[[], None] = lambda: None) -> 
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     found: Services = app.state.services
     loop = asyncio.get_running_loop()
-    loops: list[Coroutine[Any, Any, object]] = [
-        Forwarder(line, found.database, found.commits, found.pager).run() for line in found.lines
-    ]
-    loops.append(Watch(found.lines, found.database, found.commits, found.pager).run())
-    loops += [start() for start in found.background]  # type: ignore[misc]
-    tasks = [asyncio.create_task(_kept(one)) for one in loops]
+    leading = asyncio.create_task(lead(found))
 
     def wake() -> None:
         for line in found.lines:
@@ -95,25 +90,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(leading)
         for line in found.lines:
             await line.upstream.close()
-
-
-async def _kept(work: Coroutine[Any, Any, object]) -> None:
-    """A loop that ends by a bug takes the process with it: it is started anew, and nobody waits in silence."""
-    try:
-        await work
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        log.exception("a loop of the relay ended; so does the process")
-        import os
-        import signal
-
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _told(request: Request, status: int, message: str, errors: list[str], headers: Any = None) -> Response:

@@ -1,0 +1,89 @@
+"""Which of the instances on one shared state does what must be done once: pass on, and watch. All answer requests.
+
+The lead ends with the process or its connection, by the kernel's or the server's doing, so that nobody has to clean up.
+"""
+
+from __future__ import annotations
+
+import os
+from fcntl import LOCK_EX, LOCK_NB, flock
+from typing import Protocol
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from outlast.state.database import Database
+
+_LOCK = 0x6C656164  # "lead"
+
+
+class Lead(Protocol):
+    """Not thread-safe: one thread asks at a time."""
+
+    def take(self) -> bool:
+        """Take the lead, if nobody has it. True as long as it is ours; to be asked again and again."""
+
+    def leave(self) -> None:
+        """Let another have it."""
+
+
+def lead_of(database: Database) -> Lead:
+    return FileLead(database) if database.is_sqlite else ServerLead(database)
+
+
+class FileLead:
+    """By a lock on a file beside SQLite's."""
+
+    def __init__(self, database: Database) -> None:
+        self._path = f"{database.engine.url.database}.lock"
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        if self._descriptor is not None:
+            return True
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            flock(descriptor, LOCK_EX | LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def leave(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class ServerLead:
+    """By an advisory lock of a session with PostgreSQL. Where the session ends, the lead does."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+
+    def take(self) -> bool:
+        try:
+            if self._connection is not None:
+                self._connection.execute(text("SELECT 1"))
+                self._connection.rollback()
+                return True
+            connection = self._database.engine.connect()
+            taken = connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK})
+            connection.rollback()
+        except SQLAlchemyError:  # the server is away: whatever was ours is not any more
+            self.leave()
+            return False
+        if not taken:
+            connection.close()
+            return False
+        self._connection = connection
+        return True
+
+    def leave(self) -> None:
+        if self._connection is not None:
+            # Out of the pool for good: given back to it, the session would go on and keep the lock.
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
