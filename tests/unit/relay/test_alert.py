@@ -150,7 +150,8 @@ def test_search(kept: Database) -> None:
     for text, aliases in {
         "status: open": "ab", "disk": "a", "disk AND priority: P1": "a",
         "priority: P1 OR acknowledged: true": "ab",
-        "NOT disk": "b", "tag: db": "a", '"cpu hot"': "b", "100%": "b", "%": "b", "status: closed": "", "tinyId: 1": "a",
+        "NOT disk": "b", "tag: db": "a",
+        '"cpu hot"': "b", "100%": "b", "%": "b", "status: closed": "", "tinyId: 1": "a",
     }.items():  # fmt: skip
         with kept.read() as connection:
             found = reading.page(connection, reading.query(text), limit=10, sort="tinyId", descending=False)
