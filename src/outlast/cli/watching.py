@@ -20,27 +20,32 @@ from outlast.core.errors import ExitCode, OutlastError, Refused
 if TYPE_CHECKING:
     from outlast.incident.teller import Teller
     from outlast.state.database import Database
+    from outlast.state.lead import Lead
 
-_PAUSE_S = 15.0
+_PAUSE_S, _RETRY_S = 15.0, 2.0
 
 
 def look_after(invocation: Invocation, *, once: bool, every_s: float) -> ExitCode:
     """Run until a signal, or once until nothing is left to send."""
-    from outlast.incident.leadership import lead
+    from outlast.state.lead import Duty, lead_of
 
     database, output, stop = database_of(invocation), invocation.output, threading.Event()
-    with lead(database, invocation.config.key_dir) as leads:
-        if not leads:
-            raise Refused(
-                "another process looks after incidents already", hint="Nothing is to be done; it does what is due."
-            )
-        teller = teller_of(invocation, database, output.warn)
-        teller.outbox.recover()
+    lead = lead_of(database, Duty.INCIDENTS)
+    if not lead.take():
+        raise Refused(
+            "another process looks after incidents already", hint="Nothing is to be done; it does what is due."
+        )
+    try:
         if once:
+            teller = teller_of(invocation, database, output.warn)
+            teller.outbox.recover()
             return _once(invocation, teller)
         output.note("Looking after incidents. Ctrl-C stops it.")
         with _stopping(stop):
-            run(invocation, teller, stop, every_s, output.warn)
+            while not stop.is_set():
+                _run(invocation, database, lead, stop, every_s, output.warn)
+    finally:
+        lead.leave()
     return output.finish({"looked": True}, "Stopped.")
 
 
@@ -56,15 +61,24 @@ def _once(invocation: Invocation, teller: Teller) -> ExitCode:
     return invocation.output.finish({"letters": {state.value: number for state, number in counts.items()}}, text)
 
 
-def run(
-    invocation: Invocation, teller: Teller, stop: threading.Event, every_s: float, say: Callable[[str], None]
+def _run(
+    invocation: Invocation,
+    database: Database,
+    lead: Lead,
+    stop: threading.Event,
+    every_s: float,
+    say: Callable[[str], None],
 ) -> None:
-    """Look after everything until `stop`."""
-    with delivering(invocation, teller, say) as delivery:
-        while not stop.is_set():
-            teller.look(datetime.now(UTC))
-            delivery.wake()
-            stop.wait(every_s)
+    """Look after everything until `stop`, or until the lead is lost. Waits a little for the lead."""
+    if lead.take():
+        teller = teller_of(invocation, database, say)
+        teller.outbox.recover()
+        with delivering(invocation, teller, say) as delivery:
+            while not stop.is_set() and lead.take():
+                teller.look(datetime.now(UTC))
+                delivery.wake()
+                stop.wait(every_s)
+    stop.wait(_RETRY_S)
 
 
 @contextmanager
@@ -81,19 +95,18 @@ def beside(invocation: Invocation, database: Database, say: Callable[[str], None
 
 
 def _beside(invocation: Invocation, database: Database, stop: threading.Event, say: Callable[[str], None]) -> None:
-    from outlast.incident.leadership import RETRY_S, lead
+    from outlast.state.lead import Duty, lead_of
 
-    while not stop.is_set():
-        try:
-            with lead(database, invocation.config.key_dir) as leads:
-                if leads:
-                    teller = teller_of(invocation, database, say)
-                    teller.outbox.recover()
-                    run(invocation, teller, stop, 1.0, say)
-        except OutlastError as error:
-            say(f"incidents are not looked after: {error.message}")
-            stop.wait(_PAUSE_S)
-        stop.wait(RETRY_S)
+    lead = lead_of(database, Duty.INCIDENTS)
+    try:
+        while not stop.is_set():
+            try:
+                _run(invocation, database, lead, stop, 1.0, say)
+            except OutlastError as error:
+                say(f"incidents are not looked after: {error.message}")
+                stop.wait(_PAUSE_S)
+    finally:
+        lead.leave()
 
 
 @contextmanager

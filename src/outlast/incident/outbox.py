@@ -118,7 +118,7 @@ class Outbox:
         self._set(letter, state=LetterState.FAILED.value, problem=problem)
 
     def recover(self) -> int:
-        """Queue again what a sender that is gone had taken. Only for who knows that there is none (leadership)."""
+        """Queue again what a sender that is gone had taken. Only for who knows that there is none (state.lead)."""
         table = tables.letters
         with self.database.write() as connection:
             stuck = update(table).where(table.c.state == LetterState.SENDING.value)

@@ -1,4 +1,4 @@
-"""Which of the instances on one shared state does what must be done once: pass on, and watch. All answer requests.
+"""Which of the processes on one shared state has a duty that only one may do. All answer requests.
 
 The lead ends with the process or its connection, by the kernel's or the server's doing, so that nobody has to clean up.
 """
@@ -6,6 +6,8 @@ The lead ends with the process or its connection, by the kernel's or the server'
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from enum import StrEnum
 from fcntl import LOCK_EX, LOCK_NB, flock
 from typing import Protocol
 
@@ -14,7 +16,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from outlast.state.database import Database
 
-_LOCK = 0x6C656164  # "lead"
+
+class Duty(StrEnum):
+    """RELAY: passing on, and paging. INCIDENTS: cadence, and letters."""
+
+    RELAY = "relay"
+    INCIDENTS = "incidents"
+
+
+_LOCKS = {Duty.RELAY: 0x6C656164, Duty.INCIDENTS: 0x6F757474}
+"""Advisory locks of the shared database."""
 
 
 class Lead(Protocol):
@@ -27,15 +38,15 @@ class Lead(Protocol):
         """Let another have it."""
 
 
-def lead_of(database: Database) -> Lead:
-    return FileLead(database) if database.is_sqlite else ServerLead(database)
+def lead_of(database: Database, duty: Duty) -> Lead:
+    return FileLead(database, duty) if database.is_sqlite else ServerLead(database, duty)
 
 
 class FileLead:
     """By a lock on a file beside SQLite's."""
 
-    def __init__(self, database: Database) -> None:
-        self._path = f"{database.engine.url.database}.lock"
+    def __init__(self, database: Database, duty: Duty) -> None:
+        self._path = f"{database.engine.url.database}.{duty.value}.lock"
         self._descriptor: int | None = None
 
     def take(self) -> bool:
@@ -59,8 +70,9 @@ class FileLead:
 class ServerLead:
     """By an advisory lock of a session with PostgreSQL. Where the session ends, the lead does."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, duty: Duty) -> None:
         self._database = database
+        self._lock = _LOCKS[duty]
         self._connection: Connection | None = None
 
     def take(self) -> bool:
@@ -69,17 +81,20 @@ class ServerLead:
                 self._connection.execute(text("SELECT 1"))
                 self._connection.rollback()
                 return True
-            connection = self._database.engine.connect()
-            taken = connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK})
-            connection.rollback()
+            return self._taken()
         except SQLAlchemyError:  # the server is away: whatever was ours is not any more
             self.leave()
             return False
-        if not taken:
-            connection.close()
-            return False
-        self._connection = connection
-        return True
+
+    def _taken(self) -> bool:
+        with ExitStack() as stack:
+            connection = stack.enter_context(self._database.engine.connect())
+            taken = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": self._lock}))
+            connection.rollback()
+            if taken:
+                self._connection = connection
+                stack.pop_all()
+        return taken
 
     def leave(self) -> None:
         if self._connection is not None:

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from outlast.relay.forwarding import Forwarder, Watch
-from outlast.state.lead import Lead, lead_of
+from outlast.state.lead import Duty, Lead, lead_of
 from outlast.web.services import Services
 
 _ASKED_EVERY_S = 0.5
@@ -21,7 +21,7 @@ log = logging.getLogger("outlast.web")
 
 async def lead(found: Services) -> None:
     """Run the loops whenever the lead is ours, until cancelled."""
-    one = lead_of(found.database)
+    one = lead_of(found.database, Duty.RELAY)
     try:
         while True:
             if await asyncio.to_thread(one.take):
