@@ -381,6 +381,8 @@ class Follower:
             for table, since in list(frames.doubtful.items()):
                 if self._mended.covers(since, self._position):
                     del frames.doubtful[table]
+            if not frames.doubtful:
+                self._flush(stream)  # the log is to reach the backup: exact moments stand on it
             result = self._mended.result
             if not frames.doubtful or result is None or self._position >= result.moment.high:
                 self._mended = None  # what it did not mend came up after it began

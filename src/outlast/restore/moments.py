@@ -107,7 +107,11 @@ class _Resolver:
             found = self._position(epoch, epoch.position, epoch.as_of, told)
             assert found is not None
             return found
-        return self._newest_exact(epoch, base, gap.since, gap.reason)
+        exact = self._newest_exact(epoch, base, gap.since, gap.reason)
+        if ahead and newest.scope is None and newest.moment.time > exact.moment.time:
+            # A backup has what the log missed, and the log has not come to where that was made.
+            return self._run(newest, f"later than {exact.told}")
+        return exact
 
     def _newest_exact(self, epoch: Epoch, base: Base, since: Lsn, reason: str) -> At:
         before = self._timeline.before(epoch, since)

@@ -30,9 +30,10 @@ MUCH = "INSERT INTO task (project_id, body) SELECT 1 + n % 9, repeat('x', 200) F
 
 
 def forget_routes(one: Followed) -> None:
-    """Whose each row is, is not known any more: the next change of a row that is not its INSERT is a doubt."""
+    """Whose each task is, is not known any more: the next change of one that is not its INSERT is a doubt."""
     with sqlite3.connect(one.folder / "state" / "main.routes.sqlite") as routes:
-        routes.execute("DELETE FROM route")
+        spaces = "SELECT substr(id, 1, 2) FROM route GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"  # there are most tasks
+        routes.execute(f"DELETE FROM route WHERE substr(id, 1, 2) = ({spaces})")
 
 
 def details(one: Followed) -> list[SegmentDetails]:
@@ -107,7 +108,7 @@ def test_a_new_log_that_begins_while_an_old_one_is_mended_owes_it_nothing(databa
         wait_until(lambda: running.error or watch.figures.connected, "the new stream")
         one.execute("UPDATE task SET body = 'seen' WHERE id = 4")
         running.caught_up()
-        assert not watch.alarms
+        assert not [text for text in watch.alarms if "not exact" in text or "read again" in text]
     assert running.result is not None
     assert running.result.epoch == 2
     assert differences(Truth(one.url, OWNERS).state(), stored(one.vault(), "latest")) == []
@@ -137,13 +138,14 @@ class Heard:
 
 
 def test_the_tripwire_hears_all_of_a_transaction_that_is_written_in_parts(database: str, followed: Factory) -> None:
-    """One DELETE of sixty rows, with memory for a few: every one of them is told, not those of the last part only."""
+    """One DELETE of 12,060 rows, with memory for some hundreds: each is told, not those of the last part only."""
     one = followed(database, SCHEMA)
-    one.memory_bytes = 700
+    one.memory_bytes = 16_000
+    one.execute(MUCH)
     one.drain()
     one.execute("DELETE FROM task")
     heard = Heard()
     follower = Follower(one.place(), one.options(until_current=True), guard=Guard(heard))
     result = follower.run()
     assert result.segments > 2
-    assert sum(fact.rows for fact in heard.facts if fact.operation is Operation.HARD_DELETE) == 60
+    assert sum(fact.rows for fact in heard.facts if fact.operation is Operation.HARD_DELETE) == 12_060

@@ -151,6 +151,20 @@ def test_what_the_log_missed_is_refused_with_the_nearest_moments(world: LogWorld
     ]
 
 
+def test_a_backup_after_a_gap_is_the_latest_before_the_log_reaches_it(world: LogWorld) -> None:
+    """The server had written a little more than the log has when the backup was made, by a clock that agrees."""
+    world.gap("a partition was detached")
+    world.insert("1", ITEMS, 6, "in doubt")
+    world.commit()
+    world.flush()
+    world._at += 50
+    run = world.sweep()
+    latest = _at(world, "latest")
+    assert (latest.position, latest.run.run) == (None, run)
+    assert "later than the newest exact moment" in latest.told
+    assert len(_items(world, latest)) == 6
+
+
 def test_a_column_that_was_added_is_there_from_then_on(world: LogWorld) -> None:
     """Rows of before have NULL in it, also those of tenants that the log does not name; moments of before have not."""
     world.insert("2", ITEMS, 50, "untouched")
