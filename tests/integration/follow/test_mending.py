@@ -1,4 +1,4 @@
-"""What is read again while the stream goes on: what it must not hide, what it must refuse, and what may interrupt it."""
+"""What is read again while the stream goes on: what it must not hide, must refuse, and what may interrupt it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_look_for_one_table_leaves_the_others_changes_to_be_told(database: str
 
 def test_moments_for_which_routes_ran_ahead_of_the_stream_are_refused(database: str, followed: Factory) -> None:
     """Whose the rows are was read at a later place of the log: between there and the doubt a row that moved meanwhile
-    would be told of the wrong tenant. Such a moment is refused, also where a base lies before it; later ones are exact."""
+    would be told of the wrong tenant. Such a moment is refused, with a base before it too; later ones are not."""
     one = followed(database, SCHEMA)
     one.drain()
     forget_routes(one)

@@ -57,7 +57,7 @@ def test_a_moment_of_one_tenant_reads_only_its_own(database: str, followed: Fact
     others = {entry.prefix for entry in vault.entries("main") if entry.tenant.key.isdigit()} - {prefix}
     headers = {header.path: header for header in LogReader(one.store, one.keys.signers).headers("main")}
     vault = one.vault()
-    vault.store = store = Counted(vault.store)  # type: ignore[assignment]
+    vault.store = store = Counted(vault.store)
     moment = resolve(vault, "main", str(lsn))
     past = past_at(vault, "main", find_entry(vault, "main", TENANT, moment), moment)
     rows = [line for table in past.tables.values() for block in past.read(table) for line in block.splitlines()]

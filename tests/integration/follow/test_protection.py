@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from outlast.capture.watching import Figures
 from outlast.core.moment import Lsn
-from tests.integration.follow.conftest import Factory, Followed, wait_until
+from tests.integration.follow.conftest import Factory, Followed, Running, wait_until
 from tests.integration.follow.test_troubles import OWNERS, SCHEMA
 from tests.integration.follow.truth import Truth, compared, differences, stored
 from tests.servers import Server, embedded_binaries
@@ -39,7 +41,7 @@ def pgbench(url: str, folder: Path, clients: int = 2) -> Iterator[subprocess.Pop
     """As many transactions as the machine holds, until the block ends."""
     script = folder / "script.sql"
     script.write_text(SCRIPT)
-    command = [embedded_binaries() / "pgbench", "-n", "-c", str(clients), "-T", "3600", "-f", script, url]
+    command = [str(embedded_binaries() / "pgbench"), "-n", "-c", str(clients), "-T", "3600", "-f", str(script), url]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
@@ -119,7 +121,7 @@ def test_a_database_that_is_killed_under_load_loses_nothing_that_was_confirmed(
             for _ in range(rounds):
                 before = figures.transactions
                 with pgbench(url, tmp_path):
-                    wait_until(lambda seen=before: running.error or figures.transactions > seen + 200, "some load")
+                    wait_until(partial(_went_on, running, figures, before), "some load")
                     _kill(durable_server)
                 confirmed = figures.flushed
                 durable_server.start_again()
@@ -127,6 +129,10 @@ def test_a_database_that_is_killed_under_load_loses_nothing_that_was_confirmed(
                 truth.note()
                 running.caught_up()
         compared(one.vault(), truth)
+
+
+def _went_on(running: Running, figures: Figures, before: int) -> bool:
+    return bool(running.error) or figures.transactions > before + 200
 
 
 def _kill(server: Server) -> None:
