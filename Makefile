@@ -9,6 +9,8 @@ BIN := .venv/bin
 # No Python is fetched from elsewhere: the one that is here is used, and packages come from PyPI alone.
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
+# Compiled modules are kept: without them every command that a test starts compiles all of its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup replay test test-system test-all lint format docs clean bench
 
