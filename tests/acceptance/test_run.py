@@ -55,6 +55,9 @@ def kept(database: str, outlast: Outlast) -> Iterator[psycopg.Connection]:
 def test_the_2022_script(kept: psycopg.Connection, outlast: Outlast) -> None:
     """Handed site ids and run in delete mode it is blocked; with the right ids and mode it runs, and undoes."""
     before = rows(kept)
+    with (outlast.folder / "outlast.toml").open("a") as file:
+        file.write("[incident]\n")
+    incident = outlast.done("--json", "incident", "open", "Sites are slow").json["incident"]
     wrong = outlast("--json", "rehearse", "close.sql", "--set", "ids={1,2,3,4,5}", "--set", "mode=hard")
     assert wrong.exit_code == 3, str(wrong)
     assert wrong.json["verdict"] == "BLOCKED"
@@ -82,6 +85,10 @@ def test_the_2022_script(kept: psycopg.Connection, outlast: Outlast) -> None:
     before["pages"].append((9999, 1, "later"))
     assert rows(kept) == before
     outlast.done("verify")
+    timeline = outlast.done("incident", "show", incident).stdout
+    assert "rehearsal of close.sql by" in timeline
+    assert "was blocked: public.sites: 5 rows of 5 tenants deleted for good, and none declared" in timeline
+    assert "5 rows of 5 tenants" in timeline
 
 
 def test_drift_stops_it(kept: psycopg.Connection, outlast: Outlast, tmp_path: Path) -> None:

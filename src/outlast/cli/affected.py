@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from outlast.cli.opening import Invocation
@@ -35,6 +37,42 @@ def _lines(file: Path | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"cannot read the tenants' file {file}: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Alerted:
+    """What an alert of the relay says of an incident: since when, which components, whose it may be."""
+
+    began_at: datetime
+    components: tuple[str, ...]
+    tenants: tuple[Tenant, ...]
+    note: str
+
+
+def alerted(invocation: Invocation, name: str, components: Sequence[str]) -> Alerted:
+    """Read from an alert by id, number or alias. A component counts that its entity, a tag or a detail names; tenants
+    are those of its details `tenant` and `tenants`."""
+    from outlast.cli.informing import database_of
+    from outlast.relay import reading, tables
+    from outlast.relay.event import Naming
+
+    database, name = database_of(invocation), name.lstrip("#")
+    database.install(tables.SCHEMA)
+    with database.read() as connection:
+        found = (reading.find(connection, naming, name) for naming in (Naming.ID, Naming.TINY, Naming.ALIAS))
+        alert = next((one for one in found if one is not None), None)
+    if alert is None:
+        raise NotFoundError(f"there is no alert {name!r} here", hint="`outlast serve` lists them under /alerts.")
+    details = {key.casefold(): value for key, value in (alert.details or {}).items()}
+    words = {word.casefold() for word in (alert.entity, *alert.tags, *details.values())}
+    listed = [*details.get("tenants", "").split(","), details.get("tenant", "")]
+    tenants = named_tenants(invocation, [one.strip() for one in listed if one.strip()], None)
+    return Alerted(
+        datetime.fromtimestamp(alert.created_at, UTC),
+        tuple(one for one in components if one.casefold() in words),
+        tuple(tenants),
+        f"from alert #{alert.tiny}: {alert.message}",
+    )
 
 
 def damaged_tenants(invocation: Invocation, since: str) -> Iterator[tuple[Tenant, int | None]]:

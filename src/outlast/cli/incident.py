@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from outlast.core.tenant import Tenant
     from outlast.incident.conduct import Conduct, Saying
     from outlast.incident.incident import Component, Incident
+    from outlast.incident.report import Mark
 
 commands = typer.Typer(name="incident", add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -88,6 +89,10 @@ def open_(
     damage_since: Annotated[
         str | None, typer.Option(metavar="MOMENT", help="Those who lost rows since then, as `damage` finds them.")
     ] = None,
+    alert: Annotated[
+        str | None,
+        typer.Option(metavar="ALERT", help="The relay's alert that it came with: since when, which components, whose."),
+    ] = None,
     commander: Annotated[str | None, typer.Option(metavar="NAME", help="Who leads.")] = None,
     communications: Annotated[str | None, typer.Option(metavar="NAME", help="Who speaks to customers.")] = None,
     began: Annotated[str | None, typer.Option(metavar="TIME", help="When it began, where that was earlier.")] = None,
@@ -97,8 +102,9 @@ def open_(
     by: _By = None,
 ) -> ExitCode:
     """Open an incident, as a draft or with its first public word."""
+    from outlast.cli.affected import alerted
     from outlast.incident.conduct import Opening
-    from outlast.incident.incident import Role, Severity
+    from outlast.incident.incident import Component, Role, Severity
 
     invocation, now = Invocation.of(context), datetime.now(UTC)
     conduct = _conduct(invocation)
@@ -108,17 +114,23 @@ def open_(
         Role.COMMUNICATIONS: communications or settings.communications,
     }
     window = _window(scheduled)
+    told = None if alert is None else alerted(invocation, alert, conduct.rules.components)
     opening = Opening(
         title=title,
         severity=Severity.MAINTENANCE if window else Severity(severity.value),
         public=publish,
-        began_at=None if began is None else _time(began, now),
-        components=_components(component),
-        tenants=_affected(invocation, tenant or [], tenants_file, damage_since),
+        began_at=_time(began, now) if began is not None else told.began_at if told else None,
+        components={**dict.fromkeys(told.components if told else (), Component.MAJOR), **_components(component)},
+        tenants=[
+            *_affected(invocation, tenant or [], tenants_file, damage_since),
+            *((one, None) for one in (told.tenants if told else ())),
+        ],
         roles={role: person for role, person in people.items() if person},
         scheduled=window,
     )
     found, _ = conduct.open(opening, by or me(), now)
+    if told is not None:
+        found = conduct.affect(found.id, by or me(), now, note=told.note)
     return _done(invocation, conduct, found, f"Incident {found.id} is open")
 
 
@@ -250,10 +262,15 @@ def list_(
 @commands.command()
 def show(context: typer.Context, name: _Id) -> ExitCode:
     """Show one incident: what is affected, what was said, its drafts and its timeline."""
+    from outlast.incident.report import make_report
+
     invocation, now = Invocation.of(context), datetime.now(UTC)
     conduct = _conduct(invocation)
     found = conduct.journal.load(name)
-    return invocation.output.finish(_fields(conduct, found, now), lambda console: _print(console, conduct, found, now))
+    timeline = make_report(found, conduct.journal.events(name), conduct.rules.promise).marks
+    fields = _fields(conduct, found, now)
+    fields["timeline"] = [{"at": one.at.isoformat(), "lane": one.lane, "what": one.text} for one in timeline]
+    return invocation.output.finish(fields, lambda console: _print(console, conduct, found, timeline, now))
 
 
 @commands.command()
@@ -425,9 +442,7 @@ def _next(conduct: Conduct, incident: Incident, now: datetime) -> str:
     return "\n".join(lines)
 
 
-def _print(console: Console, conduct: Conduct, incident: Incident, now: datetime) -> None:
-    from outlast.incident.report import make_report
-
+def _print(console: Console, conduct: Conduct, incident: Incident, timeline: Sequence[Mark], now: datetime) -> None:
     console.print(f"{incident.id}  {incident.title}  ({incident.severity.value}, {_state(incident)})")
     for role, person in incident.roles.items():
         console.print(f"{role.value}: {person}")
@@ -439,8 +454,8 @@ def _print(console: Console, conduct: Conduct, incident: Incident, now: datetime
         console.print(f"{count(len(states), 'tenant')}: {each}")
     for draft in incident.drafts:
         console.print(f"Draft {draft.number} ({draft.status.value}, {draft.who}): {next(iter(draft.bodies.values()))}")
-    marks = make_report(incident, conduct.journal.events(incident.id), conduct.rules.promise).marks
-    console.print(table_of(("time", "", "what"), [(shown_time(one.at), one.lane, one.text) for one in marks]))
+    for one in timeline:
+        console.print(f"{shown_time(one.at)}  {one.lane:<13}  {one.text}", soft_wrap=True)
     console.print(_next(conduct, incident, now))
 
 

@@ -294,6 +294,25 @@ def report_planned(invocation: Invocation, plan: str, tenants: Sequence[Tenant])
         invocation.output.warn(f"the incident could not be told ({error.message}); the restore goes on")
 
 
+def report_meanwhile(invocation: Invocation, what: str, key: str) -> None:
+    """Tell the open incidents of something that was done or seen, once by its key. What is being done goes on."""
+    from outlast.incident.journal import Journal
+
+    if not invocation.config.document.has_incidents:
+        return
+    try:
+        with open_database(invocation) as database:
+            driver_of(invocation, Journal(database)).meanwhile(what, key, datetime.now(UTC))
+    except OutlastError as error:
+        invocation.output.warn(f"the incident could not be told: {error.message}")
+
+
+def report_standing(invocation: Invocation, upstream: str, why: str | None, since: float) -> None:
+    """Tell the open incidents that Outlast stands in for a tool, or (`why` None) that the tool is back."""
+    what = f"{upstream} is back: it gets what was kept for it" if why is None else f"standing in for {upstream}: {why}"
+    report_meanwhile(invocation, what, f"standing {upstream} {since} {why is None}")
+
+
 def alarms_to(invocation: Invocation, source: str, say: Callable[[str], None]) -> Callable[[Alarmed, str], None] | None:
     """What the tripwire tells of its alarm, made into an incident; None where outlast.toml has no [incident]."""
     if not invocation.config.document.has_incidents:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from outlast.core.errors import ExitCode, OutlastError, UsageError
 
 if TYPE_CHECKING:
     from outlast.rehearsal.clone import CloneSupply
-    from outlast.rehearsal.rehearse import Supplying
+    from outlast.rehearsal.rehearse import Rehearsal, Request, Supplying
     from outlast.rehearsal.supply import Supply
 
 
@@ -93,6 +94,7 @@ def rehearse(
         supply = _supply(invocation, source, at, server_bin, tuple(tenants or ()), jobs)
     done = carry_out(supply, request)
     receipt = receipt_for(invocation, request, done, by)
+    _report_blocked(invocation, request, done, by or getpass.getuser())
     return show(
         invocation.output,
         request,
@@ -102,6 +104,20 @@ def rehearse(
         html=None if html is None else Path(html),
         by=by or getpass.getuser(),
     )
+
+
+def _report_blocked(invocation: Invocation, request: Request, done: Rehearsal, by: str) -> None:
+    """Incidents that are open hear of a script that was kept from production."""
+    from outlast.cli.informing import report_meanwhile
+    from outlast.cli.rehearsed import title_of
+    from outlast.rehearsal.verdict import Outcome
+
+    if done.verdict.outcome is Outcome.BLOCKED:
+        why = done.verdict.findings[0].message if done.verdict.findings else "its effect is not what was declared"
+        now = datetime.now(UTC)
+        report_meanwhile(
+            invocation, f"rehearsal of {title_of(request)} by {by} was blocked: {why}", f"rehearsal {now.isoformat()}"
+        )
 
 
 def _keys(invocation: Invocation, source: str, moment: str, names: Sequence[str]) -> list[str]:

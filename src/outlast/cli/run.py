@@ -188,7 +188,21 @@ def _execute(invocation: Invocation, held: Held, parts: Sequence[Part], by: str,
                 invocation.output.note(f"{number + 1} of {len(parts)}: {count(len(done[-1].tenants), 'tenant')} done.")
     except OutlastError as error:
         problem = error
-    return _finish(invocation, held, _Told(parts, done, keeper.run), problem, executed=True)
+    told = _Told(parts, done, keeper.run)
+    _report(invocation, held, told, problem, by)
+    return _finish(invocation, held, told, problem, executed=True)
+
+
+def _report(invocation: Invocation, held: Held, told: _Told, problem: OutlastError | None, by: str) -> None:
+    """Incidents that are open hear of what was run on production, or stopped there."""
+    from outlast.cli.informing import report_meanwhile
+
+    changed = sum(ran.effect.rows for ran in told.done)
+    tenants = {key for ran in told.done for key in ran.tenants}
+    what = f"{held.receipt.name} was run by {by}: {count(changed, 'row')} of {count(len(tenants), 'tenant')}"
+    if problem is not None:
+        what = f"{held.receipt.name}, run by {by}, was stopped before it changed anything more: {problem.message}"
+    report_meanwhile(invocation, what, f"run {told.run}")
 
 
 def _keep_plan(invocation: Invocation, held: Held, run: str, done: Sequence[Ran]) -> None:

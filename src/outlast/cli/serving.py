@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -48,7 +49,7 @@ def opened_database(invocation: Invocation) -> Iterator[Database]:
 @contextmanager
 def opened_services(invocation: Invocation) -> Iterator[Services]:
     """Everything that the application needs. Nothing outside this host but the database is asked for anything."""
-    from outlast.cli.informing import teller_of
+    from outlast.cli.informing import report_standing, teller_of
     from outlast.cli.paging import lookup_of, paging_of
     from outlast.cli.watching import beside
     from outlast.library.copy import FILE_NAME
@@ -89,6 +90,7 @@ def opened_services(invocation: Invocation) -> Iterator[Services]:
                 teller=teller,
                 site=Site(teller),
                 background=[paging.run],
+                switched=partial(report_standing, invocation),
                 lookup=lookup,
             )
 

@@ -124,12 +124,14 @@ class Driver:
             incident.id, Saying(Status.RESOLVED, bodies=bodies), WHO, now, key=f"last draft {len(incident.tenants)}"
         )
 
-    def seen(self, what: str, source: str, now: datetime) -> Incident | None:
-        """Something else that belongs to an incident: a standby was activated, a rehearsal blocked."""
-        incident = self.conduct.journal.of_source(source)
-        if incident is None or incident.over:
-            return None
-        return self.conduct.journal.append(incident.id, [Entry(Kind.SEEN, {"what": what}, f"seen {what}")], WHO, now)
+    def meanwhile(self, what: str, key: str, now: datetime) -> int:
+        """Something that people who lead an incident should know of: a rehearsal was blocked, Outlast stands in for a
+        tool. Told once (`key`) to every incident that is open; returns to how many. It is never public."""
+        entry = Entry(Kind.MEANWHILE, {"what": what}, key=f"meanwhile {key}")
+        found = [one for one in self.conduct.journal.all() if not one.over and not one.planned]
+        for incident in found:
+            self.conduct.journal.append(incident.id, [entry], WHO, now)
+        return len(found)
 
     def keep_word(self, incident: Incident, now: datetime) -> Incident:
         """Say how far things are when an update is due, so that a promise is kept while people are busy."""

@@ -103,7 +103,7 @@ def _text(incident: Incident, event: Event, restored: int, told: Sequence[Event]
     match event.kind:
         case Kind.OPENED:
             return f"opened by {event.who}: {facts['title']} ({facts['severity']})"
-        case Kind.SEEN:
+        case Kind.SEEN | Kind.MEANWHILE:
             return str(facts["what"])
         case Kind.TENANTS:
             return f"{_count(len(facts['tenants']), 'tenant')} found to be affected"

@@ -46,7 +46,8 @@ class Kind(StrEnum):
     UPDATED = "updated"
     RESOLVED = "resolved"
     NOTED = "noted"  # a person's note, never public
-    SEEN = "seen"  # what Outlast did or saw: an alarm, a halt, a rehearsal that was blocked
+    SEEN = "seen"  # an alarm of the tripwire, a halt
+    MEANWHILE = "meanwhile"  # a rehearsal was blocked, a script ran, Outlast stands in for a tool
     NUDGED = "nudged"  # somebody was reminded or paged that a word is due
 
 

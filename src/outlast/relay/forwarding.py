@@ -167,13 +167,21 @@ class Forwarder:
         self._judge(await line.upstream.probe())
 
 
+Switched = Callable[[str, str | None, float], None]
+"""Hears that we stand in for an upstream, why, and since when, again and again; and once (None) that it is over. On a
+thread of its own."""
+_TELL_S = 5.0
+
+
 class Watch:
     """Pages for what no upstream confirmed in time, and reads a person's overrides, until cancelled."""
 
     def __init__(
         self, lines: Sequence[Line], database: Database, commits: Commits, pager: Pager,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time, switched: Switched = lambda name, why, since: None,
     ) -> None:  # fmt: skip
+        self._switched = switched
+        self._stood: dict[str, tuple[float, float]] = {}  # by name: since when, and when that was told last
         self._lines = lines
         self._database = database
         self._commits = commits
@@ -194,6 +202,7 @@ class Watch:
         for line in self._lines:
             mode = modes.get(line.upstream.name)
             line.override = Override(mode) if mode else None
+            await self._tell(line)
         now = self._clock()
         before = {line.upstream.name: now if line.stands_in else now - line.confirm_within_s for line in self._lines}
         reasons = {line.upstream.name: line.reason for line in self._lines}
@@ -208,6 +217,15 @@ class Watch:
         judged = await self._commits.do(page)
         self._pager.wake()
         return judged
+
+    async def _tell(self, line: Line) -> None:
+        name, now = line.upstream.name, self._clock()
+        since, told = self._stood.get(name, (now, 0.0))
+        if line.stands_in and now - told >= _TELL_S:
+            self._stood[name] = since, now
+            await asyncio.to_thread(self._switched, name, line.reason, since)
+        elif not line.stands_in and self._stood.pop(name, None) is not None:
+            await asyncio.to_thread(self._switched, name, None, since)
 
     def _modes(self) -> dict[str, str]:
         with self._database.read() as connection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -58,7 +58,10 @@ class Database:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made by us and not by SQLite, which would go by the umask; -wal and -shm take the file's mode over.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Never opened where it is there: a close would let go of all the locks that this process has on it, and
+            # the next process to leave would take the log from under our other connections (sqlite.org/howtocorrupt).
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise OutlastError(
                 f"cannot open the shared state {path}: {error.strerror}",

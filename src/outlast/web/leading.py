@@ -36,7 +36,7 @@ async def _work(found: Services, one: Lead) -> None:
     loops: list[Coroutine[Any, Any, object]] = [
         Forwarder(line, found.database, found.commits, found.pager).run() for line in found.lines
     ]
-    loops.append(Watch(found.lines, found.database, found.commits, found.pager).run())
+    loops.append(Watch(found.lines, found.database, found.commits, found.pager, switched=found.switched).run())
     loops += [start() for start in found.background]  # type: ignore[misc]
     tasks = [asyncio.create_task(_kept(each)) for each in loops]
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from outlast.relay.commit import Commits
-from outlast.relay.forwarding import Line
+from outlast.relay.forwarding import Line, Switched
 from outlast.relay.integration import Keys
 from outlast.relay.rate import Rates
 from outlast.state.database import Database
@@ -45,6 +45,7 @@ class Services:
     teller: Teller | None = None  # who looks after incidents: what their pages read and write by
     site: Site | None = None
     background: list[Callable[[], object]] = field(default_factory=list)
+    switched: Switched = lambda name, why, since: None  # hears when we begin and end to stand in for an upstream
     lookup: Lookup | None = None  # who is on call, and how people are reached
     _library: LocalCopy | None = None
 

@@ -106,6 +106,38 @@ def test_what_was_closed_meanwhile_is_not_paged(tmp_path: Path, pages: Receiver)
         assert pages.empty
 
 
+SETTINGS = """
+[incident]
+[page]
+name = "Acme"
+components = [{ name = "Checkout" }, { name = "API" }]
+"""
+
+
+def test_an_incident_hears_of_it(tmp_path: Path, pages: Receiver) -> None:
+    """Opened from an alert it has its components and tenants; that we stand in is in its timeline, for nobody else."""
+    with (
+        vendor(Mood.ERROR) as away,
+        serving(tmp_path, upstreams={"og": ("opsgenie", away.url)}, notify=pages.url, settings=SETTINGS) as one,
+    ):
+        key = started(one)["og"]
+        create(one, key, "first", tags=["checkout"], details={"tenant": "acme"})
+        pages.next(PAGED_WITHIN_S)
+        opened = one.run("incident", "open", "Payments fail", "--alert", "first")
+        assert opened["components"] == {"Checkout": "major_outage"}
+        assert [tenant["tenant"] for tenant in opened["tenants"]] == ["acme"]
+        for number in range(8):
+            create(one, key, f"more-{number}")
+
+        def timeline() -> str:
+            return str(one.run("incident", "show", opened["incident"])["timeline"])
+
+        until(lambda: "standing in for og: it is away" in timeline(), "it is told")
+        away.mood = Mood.WELL
+        until(lambda: "og is back" in timeline(), "and that it is over")
+        assert opened["public"] is False
+
+
 def test_an_answer_that_got_lost_makes_no_double(tmp_path: Path, pages: Receiver) -> None:
     """A note whose answer was lost is not written twice."""
     with vendor() as og, serving(tmp_path, upstreams={"og": ("opsgenie", og.url)}, notify=pages.url) as one:
