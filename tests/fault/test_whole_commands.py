@@ -100,7 +100,7 @@ def _tenants_whole(scene: Scene, before: Fingerprints, destroyed: Fingerprints, 
         assert now.get(tenant) in allowed, f"{tenant} is half restored"
 
 
-POINTS = [pytest.param(4, id="some"), pytest.param(0, id="every", marks=pytest.mark.slow)]
+POINTS = [pytest.param(3, id="some"), pytest.param(0, id="every", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("points", POINTS)

@@ -24,13 +24,13 @@ def twin_of(server: Server) -> Iterator[Callable[[str], str]]:
         yield copy
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
 def test_everybody_is_as_before(seed: int, database: str, outlast: Outlast, twin_of: Callable[[str], str]) -> None:
     """Whole tenants destroyed and restored, while others are written to from before the backup to after the restore."""
     check_exactness(World.random(1000 + seed), seed, database, outlast, twin_of, partly=False)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 4))])
 def test_what_is_gone_in_part_comes_back(
     seed: int, database: str, outlast: Outlast, twin_of: Callable[[str], str]
 ) -> None:
