@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import backup, folding, follow, following, latency, memory, restore, scale
+from bench import backup, folding, follow, following, latency, memory, restore, scale, tools
 from bench.database import Size, build
 from bench.document import DOCUMENT, document, merged
 from bench.figures import Figure
@@ -88,7 +88,13 @@ def measured_following(share: float) -> list[Figure]:
         return figures + latency.measure(server, place, share)
 
 
-PARTS = {"backup": measured_backup, "follow": measured_following, "memory": measured_memory, "scale": measured_crowd}
+PARTS = {
+    "backup": measured_backup,
+    "follow": measured_following,
+    "memory": measured_memory,
+    "scale": measured_crowd,
+    "tools": tools.measure,
+}
 
 
 if __name__ == "__main__":

@@ -15,8 +15,15 @@ _VALUES = (
     "issuetypescheme", "issuetypescreenscheme", "screens", "screenscheme", "fieldconfiguration",
     "fieldconfigurationscheme", "notificationscheme", "filter/search", "dashboard/search", "project/search",
 )  # fmt: skip
+_NUMBERED = frozenset(
+    {"role", "permissionscheme", "issuesecurityschemes", "workflowscheme", "screens", "screenscheme",
+     "notificationscheme", "fieldconfiguration"}
+)  # fmt: skip
+"""Their ids are numbers."""
+
+BULK_MAX = 1000
 INLINE_MAX = 2
-"""So many comments, worklogs and histories come with an issue; of more the first ones, and their number."""
+"""So many comments and worklogs come with an issue; of more the first ones, and their number."""
 
 
 class Jira(Fake):
@@ -41,8 +48,9 @@ class Jira(Fake):
             self.get(f"{api}/project/{one}/{name}", lambda asked, name=name: self.docs(f"{name}/{asked.match[1]}"))  # type: ignore[misc]
         self.get(f"{api}/search/jql", self.search)
         self.get(f"{api}/issue/{one}", lambda asked: self.issue(self.table("issues")[asked.match[1]]))
-        for name, under in (("comment", "comments"), ("worklog", "worklogs"), ("changelog", "values")):
+        for name, under in (("comment", "comments"), ("worklog", "worklogs")):
             self.get(f"{api}/issue/{one}/{name}", self.below(name, under))
+        self.get(f"{api}/changelog/bulkfetch", self.changelogs, method="POST")
         self.get(f"{api}/issue/{one}/remotelink", lambda asked: self.docs(f"remotelink/{asked.match[1]}"))
         self.get(rf"{api}/attachment/content/{one}", self.content)
         self.get(f"{agile}/board", self.values("boards"))
@@ -86,12 +94,20 @@ class Jira(Fake):
             found = self.docs(f"{name}/{key}")
             fields[name] = {under: found[:INLINE_MAX], "total": len(found), "maxResults": INLINE_MAX, "startAt": 0}
         fields["attachment"] = self.docs(f"attachment/{key}")
-        histories = self.docs(f"changelog/{key}")
-        return {
-            **issue,
-            "fields": fields,
-            "changelog": {"histories": histories[:INLINE_MAX], "total": len(histories), "maxResults": INLINE_MAX},
-        }
+        return {**issue, "fields": fields}
+
+    def changelogs(self, asked: Asked) -> Any:
+        """Of many issues: a page is so many changes, and may end within an issue."""
+        wanted = asked.body["issueIdsOrKeys"]
+        if not 0 < len(wanted) <= BULK_MAX:
+            return Answer({"errorMessages": ["issueIdsOrKeys: 1 to 1000"]}, 400)
+        found = [(key, one) for key in wanted if key in self.table("issues") for one in self.docs(f"changelog/{key}")]
+        start, size = int(asked.body.get("nextPageToken", "0")), min(self.page_size, asked.body["maxResults"])
+        logs: dict[str, list[Document]] = {}
+        for key, one in found[start : start + size]:
+            logs.setdefault(key, []).append(one)
+        more = {"nextPageToken": str(start + size)} if start + size < len(found) else {}
+        return {"issueChangeLogs": [{"issueId": key, "changeHistories": one} for key, one in logs.items()], **more}
 
     def search(self, asked: Asked) -> Any:
         found = re.fullmatch(r'updated >= "-(\d+)m" ORDER BY updated ASC, id ASC', asked.query["jql"])
@@ -133,9 +149,11 @@ def fill(fake: Jira, issues: int = 8) -> None:
     """A site with something of everything, changed over the last days."""
     for n in range(103):
         fake.table("users")[f"u{n:03}"] = {"accountId": f"u{n:03}", "displayName": f"User {n}", "active": True}
-    for name in _VALUES:
-        fake.table(name)["1"] = {"id": "1", "groupId": "g-1", "name": name, "key": "OPS"}
-    for name in ("issuetype", "field", "role", "issueLinkType", "permissionscheme", "issuesecurityschemes"):
+    for name in (*_VALUES, "role", "permissionscheme", "issuesecurityschemes"):
+        fake.table(name)["1"] = {"id": 1 if name in _NUMBERED else "1", "name": name}
+    fake.table("group/bulk")["1"] = {"groupId": "g-1", "name": "operators"}
+    fake.table("project/search")["1"]["key"] = "OPS"
+    for name in ("issuetype", "field", "issueLinkType"):
         fake.table(name)["1"] = {"id": f"{name}-1", "name": name}
     fake.table("versions/1")["1"] = {"id": "v1", "name": "1.0", "projectId": 1}
     fake.table("components/1")["1"] = {"id": "co1", "name": "Storage"}
@@ -160,7 +178,10 @@ def add_issue(fake: Jira, number: int, updated: datetime, comments: int = 1, sum
     for n in range(2, 2 + number % 3):
         fake.table(f"worklog/{key}")[str(n)] = {"id": f"w{key}-{n}", "timeSpent": f"{n}h"}
     for n in range(number % 4):
-        fake.table(f"changelog/{key}")[str(n)] = {"id": f"h{key}{n}", "items": [{"field": "status"}]}
+        fake.table(f"changelog/{key}")[str(n)] = {
+            "id": f"h{key}{n}",
+            "items": [{"field": "status", "toString": "Done"}],
+        }
     fake.table(f"remotelink/{key}")["1"] = {"id": int(key), "object": {"url": "https://example.com", "title": "graph"}}
     if number % 3 == 0:
         fake.table("files")[f"a{key}"] = {"data": f"log of {key}\n".encode() * 40_000}

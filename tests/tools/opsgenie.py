@@ -19,7 +19,7 @@ class Opsgenie(Fake):
         super().__init__()
         self.deep_max = _DEEP
         one = r"([^/]+)"
-        self.get(r"/v2/account", lambda _: {"data": {"name": "acme", "userCount": 3}, "took": 0.1, "requestId": "r"})
+        self.get(r"/v2/account", lambda _: _answer({"name": "acme", "userCount": 3}))
         self.get(r"/v2/users", lambda asked: self.paged(asked, "users"))
         below, listed = self.route_below, self.route_listed
         for name in ("contacts", "notification-rules"):
@@ -44,9 +44,9 @@ class Opsgenie(Fake):
         self.get(rf"/v2/integrations/{one}", lambda asked: self.single(asked, "integrations"))
         self.get(
             rf"/v2/integrations/{one}/actions",
-            lambda asked: {"data": {"_parent": {"id": asked.match[1]}, "create": []}},
+            lambda asked: _answer({"_parent": {"id": asked.match[1]}, "create": []}),
         )
-        self.get(r"/v2/heartbeats", lambda _: {"data": {"heartbeats": self.all("heartbeats")}})
+        self.get(r"/v2/heartbeats", lambda _: _answer({"heartbeats": self.all("heartbeats")}))
         self.get(r"/v1/maintenance", lambda _: self.listed("maintenance", ("id", "status")))
         self.get(rf"/v1/maintenance/{one}", lambda asked: self.single(asked, "maintenance"))
         self.get(
@@ -72,10 +72,10 @@ class Opsgenie(Fake):
     def listed(self, name: str, only: tuple[str, ...] | None = None) -> Any:
         """A list; with `only` as short as this vendor's are, where one document says more."""
         found = [one if only is None else {k: one[k] for k in only if k in one} for one in self.all(name)]
-        return {"data": found, "took": 0.01, "requestId": "r"}
+        return _answer(found)
 
     def single(self, asked: Asked, name: str) -> Any:
-        return {"data": self.table(name)[asked.match[1]], "took": 0.01, "requestId": "r"}
+        return _answer(self.table(name)[asked.match[1]])
 
     def below(self, asked: Asked, name: str, of: str) -> Any:
         if asked.match[1] not in self.table(of):
@@ -83,11 +83,11 @@ class Opsgenie(Fake):
         return self.listed(f"{name}/{asked.match[1]}")
 
     def rule(self, asked: Asked) -> Any:
-        return {"data": self.table(f"notification-rules/{asked.match[1]}")[asked.match[2]]}
+        return _answer(self.table(f"notification-rules/{asked.match[1]}")[asked.match[2]])
 
     def timeline(self, asked: Asked) -> Any:
         schedule = self.table("schedules")[asked.match[1]]
-        return {"data": {"_parent": {"id": schedule["id"]}, "startDate": asked.query["date"], "finalTimeline": {}}}
+        return _answer({"_parent": {"id": schedule["id"]}, "startDate": asked.query["date"], "finalTimeline": {}})
 
     def entries(self, asked: Asked) -> Any:
         if asked.match[1] not in self.table("incidents"):
@@ -115,7 +115,11 @@ class Opsgenie(Fake):
         if offset + size < len(found):
             query = urlencode({**asked.query, "offset": offset + size})
             paging = {"paging": {"next": f"{asked.url}{asked.path}?{query}"}}
-        return {"data": found[offset : offset + size], **paging, "took": 0.01, "requestId": "r"}
+        return {**_answer(found[offset : offset + size]), **paging}
+
+
+def _answer(data: Any) -> Document:
+    return {"data": data, "took": 0.01, "requestId": "r", "expandable": []}
 
 
 def _millis(text: str) -> int:

@@ -9,9 +9,10 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SPECIFICATIONS = Path(os.environ.get("OUTLAST_SPECS", ROOT.parent / "shared" / "specs"))
@@ -39,26 +40,85 @@ def program() -> Path:
     return found
 
 
-def prefixed(path: Path, prefix: str, folder: Path) -> Path:
-    """The specification with a prefix before every path, as its server's address has it, which Prism does not see."""
+def cut(path: Path, prefix: str, wanted: Collection[str], folder: Path) -> Path:
+    """The specification of these paths alone, which starts in a second and not in seven.
+
+    `prefix` comes before every path, as its server's address has it, which Prism does not see. `wanted` are paths with
+    their parameters' names in braces, whatever the names.
+    """
     document = json.loads(path.read_text(encoding="utf-8"))
-    document["paths"] = {prefix + name: found for name, found in document["paths"].items()}
+    shapes = {shape(one) for one in wanted}
+    paths = {prefix + name: found for name, found in document["paths"].items() if shape(prefix + name) in shapes}
+    for one in paths.values():
+        _parse_samples(one)
+    kept = {**document, "paths": paths}
+    if "components" in document:
+        kept["components"] = _used(document["components"], paths)
     copy = folder / path.name
-    copy.write_text(json.dumps(document), encoding="utf-8")
+    copy.write_text(json.dumps(kept), encoding="utf-8")
     return copy
+
+
+def _parse_samples(part: object) -> None:
+    """Jira's samples are JSON inside of a text, which Prism would send as a text."""
+    if isinstance(part, list):
+        for one in part:
+            _parse_samples(one)
+    elif isinstance(part, dict):
+        if isinstance(part.get("example"), str) and "schema" in part:
+            with suppress(ValueError):
+                part["example"] = json.loads(part["example"])
+        for one in part.values():
+            _parse_samples(one)
+
+
+def _used(components: dict[str, Any], paths: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What these paths refer to, directly or not."""
+    parts: dict[str, dict[str, Any]] = {"securitySchemes": components.get("securitySchemes", {})}
+    ahead: list[object] = [paths]
+    while ahead:
+        one = ahead.pop()
+        if isinstance(one, list):
+            ahead += one
+        elif isinstance(one, dict):
+            ahead += one.values()
+            place = one.get("$ref")
+            if isinstance(place, str) and place.startswith("#/components/"):
+                kind, name = place.split("/")[2:4]
+                found = components[kind][name]
+                if name not in parts.setdefault(kind, {}):
+                    parts[kind][name] = found
+                    ahead.append(found)
+    return parts
+
+
+def shape(path: str) -> str:
+    """A path whose parameters have no names."""
+    return re.sub(r"\{[^}]*\}", "{}", path.partition("?")[0])
+
+
+@contextmanager
+def mocking(path: Path, log: Path) -> Iterator[str]:
+    """The URL of a server that Prism makes of the specification: it answers with the vendor's own samples."""
+    with _running(["mock", str(path)], log) as url:
+        yield url
 
 
 @contextmanager
 def proxying(path: Path, upstream: str, log: Path) -> Iterator[str]:
     """Prism's URL. It passes everything on to `upstream`, and says in its log what is wrong with it."""
+    with _running(["proxy", str(path), upstream], log) as url:
+        yield url
+
+
+@contextmanager
+def _running(arguments: list[str], log: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [str(program()), "proxy", str(path), upstream, "-p", str(port), "--host", "127.0.0.1"],
-            stdout=out,
-            stderr=subprocess.STDOUT,
+            [str(program()), *arguments, "-p", str(port), "--host", "127.0.0.1"], stdout=out, stderr=subprocess.STDOUT
         )
         try:
             _await(process, port, log)
@@ -77,6 +137,6 @@ def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise AssertionError(f"Prism does not start: {log.read_text()[-2000:]}")
 
 
-def wrong_requests(log: Path) -> list[str]:
-    """What Prism found wrong with requests, by its log. The fakes' answers are short: those are not asked about."""
-    return re.findall(r"Violation: (request[^\n]*)", log.read_text(encoding="utf-8", errors="replace"))
+def violations(log: Path) -> list[str]:
+    """What Prism found wrong with requests and with answers, by its log."""
+    return re.findall(r"Violation: ([^\n]*)", log.read_text(encoding="utf-8", errors="replace"))

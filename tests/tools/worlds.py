@@ -143,7 +143,7 @@ def hosted(kind: str, folder: Path) -> Iterator[Host]:
 def _under(fake: Fake, prefix: str, key: Callable[[str, Document], str]) -> dict[str, Document]:
     """Documents of the tables `prefix/PARENT`, by the parent's key and their own."""
     return {
-        key(name.partition("/")[2], one): one
+        key(name.removeprefix(prefix + "/"), one): one
         for name, table in fake.tables.items()
         if name.startswith(prefix + "/")
         for one in table.values()
@@ -247,9 +247,14 @@ def _pagerduty() -> World:
             "team_members": _under(fake, "members", _by("user.id")),
             "overrides": _under(fake, "overrides", _by("id")),
             "rendered_schedules": {
-                f"{key}/{key}": {**one, "final_schedule": {"rendered_schedule_entries": []}}
+                f"{key}/{key}": {**one, "final_schedule": pagerduty.FINAL}
                 for key, one in fake.table("schedules").items()
             },
+            "schedules_v3": {
+                key: {**one, "final_schedule": pagerduty.RENDERED} for key, one in fake.table("schedules_v3").items()
+            },
+            "schedule_v3_custom_shifts": _under(fake, "v3/custom_shifts", _by("id")),
+            "schedule_v3_overrides": _under(fake, "v3/overrides", _by("id")),
             "oncalls": {
                 "PE1/1/PS1/PUSR001/2026-01-01T00:00:00Z": fake.table("oncalls")["x"],
                 "PE1/2/PUSR002": fake.table("oncalls")["y"],
@@ -289,6 +294,7 @@ def _pagerduty() -> World:
         del fake.table("users")["PUSR010"], fake.tables["contact_methods/PUSR010"]
         del fake.tables["notification_rules/PUSR010"]
         del fake.table("overrides/PS1")["o"]
+        del fake.table("schedules_v3")["PV31"], fake.tables["v3/custom_shifts/PV31"], fake.tables["v3/overrides/PV31"]
 
     return World("pagerduty", fake, state, add, change, delete, "users", "teams")
 
@@ -387,10 +393,7 @@ def _jira() -> World:
             for name, under in (("comment", "comments"), ("worklog", "worklogs")):
                 if len(fields[name][under]) == fields[name]["total"]:
                     fields[name] = {k: v for k, v in fields[name].items() if k != under}
-            log = found["changelog"]
-            if len(log["histories"]) == log["total"]:
-                log = {k: v for k, v in log.items() if k != "histories"}
-            issues[key] = {**found, "fields": fields, "changelog": log}
+            issues[key] = {**found, "fields": fields}
         tables: State = {
             "users": _plain(fake, "users", "accountId"),
             "groups": {"g-1": fake.table("group/bulk")["1"]},
@@ -416,6 +419,11 @@ def _jira() -> World:
         moved = jira.issue(2, datetime.now(UTC), "changed")
         fake.table("issues")[moved["id"]] = moved
         fake.table(f"comment/{moved['id']}")["9"] = {"id": "c9", "body": "a new comment"}
+        fake.table(f"changelog/{moved['id']}")["9"] = {
+            "id": "h9",
+            "items": [{"field": "summary", "toString": "changed"}],
+            "created": 1492070429,
+        }
         fake.table("users")["u005"] = {**fake.table("users")["u005"], "active": False}
 
     def delete() -> None:

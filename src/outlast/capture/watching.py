@@ -9,12 +9,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from outlast.capture.flushing import Flushed
 from outlast.capture.mending import Mended
-from outlast.core.errors import UsageError
+from outlast.capture.metrics import Metric, exposition
 from outlast.core.moment import Lsn
 from outlast.core.table import TableName
 from outlast.sources.postgres.schema import Notice
@@ -178,18 +177,16 @@ class Watch:
         oldest = self.figures.oldest_unflushed
         return 0.0 if oldest is None else max(0.0, (datetime.now(UTC) - oldest).total_seconds())
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the stream is read and no alarm stands."""
+        return self.figures.connected and not self.alarms
+
     def metrics(self) -> str:
         """Prometheus's text format."""
-        lines = []
-        for name, kind, text, value in self._metrics():
-            lines += [
-                f"# HELP outlast_follow_{name} {text}",
-                f"# TYPE outlast_follow_{name} {kind}",
-                f'outlast_follow_{name}{{source="{_escaped(self.source)}"}} {value}',
-            ]
-        return "\n".join([*lines, ""])
+        return exposition("outlast_follow", self.source, self._metrics())
 
-    def _metrics(self) -> Iterator[tuple[str, str, str, float]]:
+    def _metrics(self) -> Iterator[Metric]:
         one = self.figures
         flushed_at = one.last_flush or self.started
         yield "connected", "gauge", "1 while the change stream is read.", int(one.connected)
@@ -236,64 +233,3 @@ _SLOT_FINE = ("", "reserved", "extended")
 
 def _since(then: datetime) -> float:
     return max(0.0, (datetime.now(UTC) - then).total_seconds())
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-@dataclass
-class MetricsServer:
-    """`/metrics` over HTTP, and `/healthz`: 200 while the stream is read and no alarm stands, else 503."""
-
-    watch: Watch
-    host: str
-    port: int
-    _server: ThreadingHTTPServer | None = field(default=None, init=False, repr=False)
-
-    @classmethod
-    def at(cls, watch: Watch, place: str) -> MetricsServer:
-        """`HOST:PORT`, or `:PORT` for this machine alone. Raises UsageError."""
-        host, colon, port = place.rpartition(":")
-        if not colon or not port.isdecimal() or int(port) > 65535:
-            raise UsageError(f"{place!r} is no address for metrics", hint="Write HOST:PORT, such as 127.0.0.1:9187.")
-        return cls(watch, host.strip("[]") or "127.0.0.1", int(port))
-
-    def __enter__(self) -> MetricsServer:
-        watch = self.watch
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self._answer(200, watch.metrics(), "text/plain; version=0.0.4; charset=utf-8")
-                elif self.path == "/healthz":
-                    healthy = watch.figures.connected and not watch.alarms
-                    self._answer(200 if healthy else 503, "\n".join([*watch.alarms, ""]), "text/plain; charset=utf-8")
-                else:
-                    self._answer(404, "there is /metrics and /healthz\n", "text/plain; charset=utf-8")
-
-            def _answer(self, status: int, text: str, kind: str) -> None:
-                data = text.encode("utf-8", "backslashreplace")
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-                """Requests are not logged."""
-
-        try:
-            self._server = ThreadingHTTPServer((self.host, self.port), Handler)
-        except OSError as error:
-            raise UsageError(
-                f"cannot give metrics at {self.host}:{self.port}: {error.strerror}", hint="Choose another --metrics."
-            ) from error
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="outlast metrics", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.shutdown()
-        self._server.server_close()

@@ -64,7 +64,8 @@ def follow(
     base backup at its very snapshot; after that it takes up where it was. A cut connection and a vault that is away are
     waited for; a lost slot, a failover and what the stream does not carry are told, and read again from the database.
     With --json it prints a line for each event and its figures every few seconds, and the result as the last line. Of a
-    tool it asks for changes every [sources.NAME] poll, and writes a run where there are some, and one an hour.
+    tool it asks for changes every [sources.NAME] poll, and writes a run where there are some, and one an hour. A tool's
+    figures are given with --metrics alone.
 
     --setup and --teardown show a plan with its SQL, its locks and what stays unprotected, and do nothing without
     --execute or `outlast apply PLAN`. They connect as `setup_url` of outlast.toml, if it has one.
@@ -80,7 +81,7 @@ def follow(
 
         if setup or teardown or execute or print_sql or accept_unbounded_wal or lock_timeout is not None:
             raise UsageError("a tool needs no setting up", hint=f"Follow it: outlast follow {source}")
-        return polling.run(invocation, source, until_current=until_current)
+        return polling.run(invocation, source, until_current=until_current, metrics=metrics)
     if setup and teardown:
         raise UsageError("--setup and --teardown are opposites", hint="Name one of them.")
     if setup:

@@ -45,7 +45,8 @@ class Wishes:
 
 def run(invocation: Invocation, source: str, wishes: Wishes) -> ExitCode:
     """Follow until stopped, or until everything that is committed now is in the vault."""
-    from outlast.capture.watching import MetricsServer, Watch
+    from outlast.capture.metrics import MetricsServer
+    from outlast.capture.watching import Watch
 
     stop = threading.Event()
     output = invocation.output

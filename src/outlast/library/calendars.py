@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +28,10 @@ def calendars(copy: LocalCopy, source: str) -> Iterator[tuple[str, bytes]]:
     for rendered in copy.documents("pagerduty.rendered_schedules", source):
         name = str(rendered.document.get("name") or rendered.key)
         yield name, _written(name, rendered.key, _pagerduty(rendered.document))
+    names = {one.key: str(one.document.get("name") or one.key) for one in copy.documents("pagerduty.users", source)}
+    for schedule in copy.documents("pagerduty.schedules_v3", source):
+        name = str(schedule.document.get("name") or schedule.key)
+        yield name, _written(name, schedule.key, _shift_based(schedule.document, names))
 
 
 def _opsgenie(timeline: dict[str, Any]) -> Iterator[Shift]:
@@ -42,6 +46,12 @@ def _pagerduty(schedule: dict[str, Any]) -> Iterator[Shift]:
     for entry in (schedule.get("final_schedule") or {}).get("rendered_schedule_entries") or []:
         who = (entry.get("user") or {}).get("summary") or (entry.get("user") or {}).get("id") or "nobody"
         yield from _shift(who, entry.get("start"), entry.get("end"))
+
+
+def _shift_based(schedule: dict[str, Any], names: Mapping[str, str]) -> Iterator[Shift]:
+    for one in (schedule.get("final_schedule") or {}).get("computed_shift_assignments") or []:
+        user = str((one.get("member") or {}).get("user_id") or "nobody")
+        yield from _shift(names.get(user, user), one.get("start_time"), one.get("end_time"))
 
 
 def _shift(who: str, start: object, end: object) -> Iterator[Shift]:

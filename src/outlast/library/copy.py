@@ -11,11 +11,9 @@ import json
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,22 +21,19 @@ import zstandard
 
 from outlast.core.document import SEPARATOR, Document
 from outlast.core.errors import CorruptionError, NotFoundError, UsageError
-from outlast.library.words import text_of, title_of
+from outlast.library.words import folded, text_of, title_of
 
 FILE_NAME = "library.sqlite"
 """Its name in the key directory."""
 
 _FETCHED = 200
 _RANKED_MAX = 150
-"""Of words that stand in very many documents the newest so many are ranked: ranking all would take seconds."""
+"""Of those with only some of the words in their title the newest so many are ranked by how many."""
 
-_BEGINNINGS_S = 0.05
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-_IN_TITLE = 10
-_COUNTED_MAX = 5
+_TITLE_WORDS_MAX = 5
 
 _SNIPPET_CHARACTERS = 160
-_WORD = re.compile(r"\w+", re.UNICODE)
+_WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _LAST = "\U0010ffff"
 
 
@@ -183,8 +178,9 @@ class LocalCopy:
     # Search
 
     def search(self, words: str, limit: int = 20, source: str | None = None) -> list[Hit]:
-        """The documents that have all the words, the best first; the last word may be the beginning of one.
+        """The documents that have all the words; the last word may be the beginning of one.
 
+        Whole words come before beginnings, then those with more of the words in their title, then the newest first.
         Raises UsageError where there is no word in `words`.
         """
         wanted = _WORD.findall(words)
@@ -192,16 +188,21 @@ class LocalCopy:
             raise UsageError(
                 f"there is no word in {words!r}", hint="Write what the document says: outlast search disk full"
             )
-        exact = " ".join(f'"{word}"' for word in wanted)
-        found = self._matching(f"title : ({exact})", source) | self._matching(exact, source)
+        exact = [f'"{word}"' for word in wanted]
+        found = self._ranked(exact, wanted, limit, source)
         if len(found) < limit:
-            with self._limited():
-                found |= self._matching(exact + " *", source)
-        hits = [_hit(one, wanted) for one in found.values()]
-        hits.sort(key=lambda hit: (hit[0], hit[1].document.updated_at or _NEVER), reverse=True)
-        return [hit for _, hit in hits[:limit]]
+            begun = self._ranked([*exact[:-1], exact[-1] + " *"], wanted, limit, source)
+            found |= {number: one for number, one in begun.items() if number not in found}
+        return [_hit(one, wanted) for one in list(found.values())[:limit]]
 
-    def _matching(self, match: str, source: str | None) -> dict[int, Document]:
+    def _ranked(self, asked: list[str], words: list[str], limit: int, source: str | None) -> dict[int, Document]:
+        found: dict[int, Document] = {}
+        for match in _questions(asked):
+            if len(found) < limit:
+                found |= self._matching(match, limit, source)
+        return dict(sorted(found.items(), key=lambda one: (-_in_title(one[1], words), -one[0])))
+
+    def _matching(self, match: str, limit: int, source: str | None) -> dict[int, Document]:
         """The newest documents that match, by number. Without bm25(), which reads every word's list to its end."""
         rows = self._all(
             "SELECT document.id, document.key, document.updated_at, document.body,"
@@ -210,23 +211,9 @@ class LocalCopy:
             " CROSS JOIN collection ON collection.id = document.collection"
             " CROSS JOIN source ON source.name = collection.source"
             " WHERE words MATCH ? AND (? IS NULL OR collection.source = ?) ORDER BY words.rowid DESC LIMIT ?",
-            (match, source, source, _RANKED_MAX),
+            (match, source, source, max(limit, _RANKED_MAX)),
         )
         return {number: self._document(name, tenant, table, row) for number, *row, name, tenant, table in rows}
-
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        """Very many words may begin so: what takes long is given up, and whole words are the answer."""
-        ends = time.monotonic() + _BEGINNINGS_S
-        with self._lock:
-            self._connection.set_progress_handler(lambda: time.monotonic() > ends, 2000)
-            try:
-                yield
-            except CorruptionError as error:
-                if not isinstance(error.__cause__, sqlite3.OperationalError) or "interrupted" not in str(error):
-                    raise
-            finally:
-                self._connection.set_progress_handler(None, 0)
 
     # Reading
 
@@ -259,14 +246,25 @@ def _unusable(path: Path, error: sqlite3.Error) -> CorruptionError:
     )
 
 
-def _hit(document: Document, words: list[str]) -> tuple[int, Hit]:
-    """The document as it is shown, and how well it fits: words in its title first, then how often they stand in it."""
-    title, text = title_of(document.document), text_of(document.document)
-    low_title, low = title.casefold(), text.casefold()
-    fits = sum(
-        _IN_TITLE * (word in low_title) + min(_COUNTED_MAX, low.count(word)) for word in map(str.casefold, words)
-    )
-    return fits, Hit(document, title or document.key, _snippet(text, words))
+def _questions(words: list[str]) -> Iterator[str]:
+    """What is asked of the index, the better answers first: all words in the title, some of them, none."""
+    everywhere = " ".join(words)
+    if len(words) <= _TITLE_WORDS_MAX:  # of more words the next question finds the same
+        yield f"title : ({everywhere})"
+    if len(words) > 1:
+        yield f"title : ({' OR '.join(words)}) AND ({everywhere})"
+    yield everywhere
+
+
+def _in_title(document: Document, words: list[str]) -> int:
+    """How many of the words stand in its title; the last may be the beginning of one."""
+    *others, last = map(folded, words)
+    title = _WORD.findall(folded(title_of(document.document)))
+    return sum(word in title for word in others) + any(word.startswith(last) for word in title)
+
+
+def _hit(document: Document, words: list[str]) -> Hit:
+    return Hit(document, title_of(document.document) or document.key, _snippet(text_of(document.document), words))
 
 
 def _first(document: dict[str, Any], *names: str) -> str | None:

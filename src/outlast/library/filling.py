@@ -6,7 +6,6 @@ One transaction a source: a reader sees one run or the next, and whatever interr
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -18,12 +17,13 @@ import zstandard
 
 from outlast.core.document import COLUMN_NAMES, Document, decode_row, encode_json
 from outlast.core.errors import OutlastError
-from outlast.library.words import text_of, title_of
+from outlast.library import index
+from outlast.library.index import WordIndex
 from outlast.vault.manifest import ChunkRef, Manifest, TableManifest
 from outlast.vault.reader import TenantEntry, Vault
 from outlast.vault.run import RunRecord
 
-VERSION = 1
+VERSION = 2
 """Of the file, and of what is taken for words: a file of another version is filled anew."""
 
 _SCHEMA = """
@@ -41,7 +41,6 @@ CREATE TABLE document (
   chunk INTEGER NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (collection, key)
 );
 CREATE INDEX document_by_chunk ON document (chunk);
-CREATE VIRTUAL TABLE words USING fts5 (title, body, content = '', tokenize = 'unicode61 remove_diacritics 2');
 """
 
 
@@ -66,8 +65,9 @@ def fill(path: Path, vault: Vault, source: str) -> Filled | None:
         if known is not None and known[0] == run.run and entries:
             return None
         try:
+            words = WordIndex(connection)
             connection.execute("BEGIN IMMEDIATE")
-            filling = _Filling(connection, vault, source, run)
+            filling = _Filling(connection, vault, source, run, words)
             filled = filling.fill(entries)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -87,11 +87,13 @@ def forget(path: Path, source: str) -> None:
     if not path.is_file():
         return
     with closing(_open(path)) as connection:
+        words = WordIndex(connection)
         connection.execute("BEGIN IMMEDIATE")
         for (collection,) in connection.execute("SELECT id FROM collection WHERE source = ?", (source,)).fetchall():
-            writer = _Collection(connection, collection)
+            writer = _Collection(connection, collection, words)
             writer.remove_chunks(set(writer.chunks().values()))
             connection.execute("DELETE FROM collection WHERE id = ?", (collection,))
+        words.settle()
         connection.execute("DELETE FROM source WHERE name = ?", (source,))
         connection.execute("COMMIT")
 
@@ -134,7 +136,7 @@ def _begin_anew(connection: sqlite3.Connection) -> None:
         " AND name NOT LIKE 'words_%'"
     ).fetchall():
         connection.execute(f'DROP {kind} "{name}"')
-    for statement in _SCHEMA.split(";\n"):
+    for statement in (_SCHEMA + index.SCHEMA).split(";\n"):
         if statement.strip():
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -144,11 +146,14 @@ def _begin_anew(connection: sqlite3.Connection) -> None:
 class _Filling:
     """One source, brought to one run."""
 
-    def __init__(self, connection: sqlite3.Connection, vault: Vault, source: str, run: RunRecord) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, vault: Vault, source: str, run: RunRecord, words: WordIndex
+    ) -> None:
         self._connection = connection
         self._vault = vault
         self._source = source
         self._run = run
+        self._words = words
         self._written = self._removed = 0
 
     def fill(self, entries: list[TenantEntry]) -> Filled:
@@ -166,6 +171,7 @@ class _Filling:
         for name, collection in self._collections():
             if name not in present:
                 self._remove_all(collection)
+        self._words.settle()
         if not entries:  # erased: nothing of it may be left here either
             self._connection.execute("DELETE FROM source WHERE name = ?", (self._source,))
         return Filled(self._run.run, self._written, self._removed)
@@ -175,14 +181,14 @@ class _Filling:
         return self._connection.execute(query, (self._source,)).fetchall()
 
     def _remove_all(self, collection: int) -> None:
-        writer = _Collection(self._connection, collection)
+        writer = _Collection(self._connection, collection, self._words)
         self._removed += writer.remove_chunks(set(writer.chunks().values()))
 
     def _fill_table(self, entry: TenantEntry, name: str, table: TableManifest) -> None:
         self._connection.execute("INSERT OR IGNORE INTO collection (source, name) VALUES (?, ?)", (self._source, name))
         query = "SELECT id FROM collection WHERE source = ? AND name = ?"
         collection = self._connection.execute(query, (self._source, name)).fetchone()[0]
-        writer = _Collection(self._connection, collection)
+        writer = _Collection(self._connection, collection, self._words)
         before = writer.chunks()
         wanted = [ref for ref in table.chunks if ref.digest not in before]
         for ref, data in self._vault.chunks(self._source, entry, table, wanted):
@@ -194,11 +200,11 @@ class _Filling:
 class _Collection:
     """One table of documents in the copy."""
 
-    def __init__(self, connection: sqlite3.Connection, number: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, number: int, words: WordIndex) -> None:
         self._connection = connection
         self._number = number
+        self._words = words
         self._compressor = zstandard.ZstdCompressor(level=1)
-        self._decompressor = zstandard.ZstdDecompressor()
 
     def chunks(self) -> Mapping[bytes, int]:
         query = "SELECT digest, id FROM chunk WHERE collection = ?"
@@ -212,13 +218,13 @@ class _Collection:
         written = 0
         for digest, document in documents:
             row = self._connection.execute(
-                "SELECT id, digest, body FROM document WHERE collection = ? AND key = ?", (self._number, document.key)
+                "SELECT id, digest FROM document WHERE collection = ? AND key = ?", (self._number, document.key)
             ).fetchone()
             if row is not None and row[1] == digest:
                 self._connection.execute("UPDATE document SET chunk = ? WHERE id = ?", (chunk, row[0]))
                 continue
             if row is not None:
-                self._remove(row[0], row[2])
+                self._words.remove(row[0])
             self._insert(chunk, digest, document)
             written += 1
         return written
@@ -227,33 +233,22 @@ class _Collection:
         """Forget chunks, and the documents that no other chunk has taken over. Returns how many those were."""
         removed = 0
         for number in numbers:
-            rows = self._connection.execute("SELECT id, body FROM document WHERE chunk = ?", (number,)).fetchall()
-            for one, body in rows:
-                self._remove(one, body)
+            query = "SELECT id FROM document WHERE chunk = ? AND collection = ?"
+            rows = self._connection.execute(query, (number, self._number)).fetchall()
+            for (one,) in rows:
+                self._words.remove(one)
             removed += len(rows)
             self._connection.execute("DELETE FROM chunk WHERE id = ?", (number,))
         return removed
 
     def _insert(self, chunk: int | None, digest: bytes, found: Document) -> None:
-        body = encode_json(found.document)
+        number, body = self._words.number(found.updated_at), self._compressor.compress(encode_json(found.document))
         at = None if found.updated_at is None else found.updated_at.isoformat()
-        number = self._connection.execute(
-            "INSERT INTO document (collection, key, updated_at, chunk, digest, body) VALUES (?, ?, ?, ?, ?, ?)",
-            (self._number, found.key, at, chunk, digest, self._compressor.compress(body)),
-        ).lastrowid
         self._connection.execute(
-            "INSERT INTO words (rowid, title, body) VALUES (?, ?, ?)",
-            (number, title_of(found.document), text_of(found.document)),
+            "INSERT INTO document (id, collection, key, updated_at, chunk, digest, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, self._number, found.key, at, chunk, digest, body),
         )
-
-    def _remove(self, number: int, body: bytes) -> None:
-        document = json.loads(self._decompressor.decompress(body))
-        # An index without content is told what to take out.
-        self._connection.execute(
-            "INSERT INTO words (words, rowid, title, body) VALUES ('delete', ?, ?, ?)",
-            (number, title_of(document), text_of(document)),
-        )
-        self._connection.execute("DELETE FROM document WHERE id = ?", (number,))
+        self._words.add(number)
 
 
 def _document_tables(manifest: Manifest) -> dict[str, TableManifest]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,6 +55,11 @@ def plain(text: str) -> str:
     if "<" in text:
         text = html.unescape(_TAG.sub(" ", text))
     return _SPACE.sub(" ", text).strip()
+
+
+def folded(text: str) -> str:
+    """As words are compared: without case and accents, as SQLite's unicode61 does it."""
+    return "".join(one for one in unicodedata.normalize("NFD", text.casefold()) if not unicodedata.combining(one))
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import psycopg
 import pytest
 
-from outlast.capture.watching import MetricsServer
+from outlast.capture.metrics import MetricsServer
 from outlast.core.errors import Refused, TransientError
 from outlast.core.moment import Lsn
 from outlast.vault.log import LogReader

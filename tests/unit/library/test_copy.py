@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def stored(documents: Documents) -> list[bytes]:
-    return [encode_row(key, AT, dict(document)) + b"\n" for key, document in sorted(documents.items())]
+    """Rows, changed at the document's own time, or all at one."""
+    return [encode_row(key, one.get("changed", AT), _sent(one)) + b"\n" for key, one in sorted(documents.items())]
+
+
+def _sent(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "changed"}
 
 
 def back_up(writer: VaultWriter, tables: Mapping[str, Documents]) -> None:
@@ -98,6 +103,47 @@ def test_words_are_found_where_they_are_and_nowhere_else(writer: VaultWriter, pa
     with LocalCopy.open(path) as copy:
         assert [hit.document.key for hit in copy.search("disk")] == ["2"]
         assert [hit.document.key for hit in copy.search("memory")] == ["1"]
+
+
+def test_the_newest_comes_first_and_a_title_before_a_text(writer: VaultWriter, path: Path) -> None:
+    """Whole words before beginnings, more of them in the title before fewer, then by the last change, not by key."""
+    pages = {
+        "1": {"title": "disk quota", "changed": AT - timedelta(days=900)},
+        "2": {"title": "quota", "body": "the disk", "changed": AT - timedelta(days=800)},
+        "3": {"title": "notes", "body": "disk quota", "changed": AT - timedelta(seconds=1)},
+        "4": {"title": "Notes", "body": "quotas of the disk", "changed": AT},
+        "5": {"title": "notes", "body": "disk quota", "changed": AT},
+        "6": {"title": "Disk Quotá", "changed": AT - timedelta(days=901)},
+        "7": {"title": "diskless quotas", "changed": AT},
+    }
+    later = {str(100 + n): {"title": "minutes", "body": "disk quota", "changed": AT} for n in range(160)}
+    back_up(writer, {"confluence.pages": pages | later})
+    fill(path, writer.vault(), SOURCE)
+    with LocalCopy.open(path) as copy:
+        found = [hit.document.key for hit in copy.search("disk quota", 200)]
+        assert found[:3] == ["1", "6", "2"]
+        assert set(found[3:-2]) == {"5", *later}
+        assert found[-2:] == ["3", "4"]
+        assert [hit.document.key for hit in copy.search("disk quota", 3)] == ["1", "6", "2"]
+    back_up(writer, {"confluence.pages": {**pages, "3": {**pages["3"], "changed": AT + timedelta(days=1)}}})
+    fill(path, writer.vault(), SOURCE)
+    with LocalCopy.open(path) as copy:
+        assert [hit.document.key for hit in copy.search("disk quota")] == ["1", "6", "2", "3", "5", "4"]
+
+
+def test_a_beginning_that_very_many_words_have_finds_all(writer: VaultWriter, path: Path) -> None:
+    """Every document has a word of its own that begins so: together with common words it is found all the same."""
+    issues = {f"{n:04}": {"summary": f"disk unique{n}", "body": "quota"} for n in range(1500)}
+    writer.rows_in_chunk = 500
+    back_up(writer, {"jira.issues": issues})
+    fill(path, writer.vault(), SOURCE)
+    with LocalCopy.open(path) as copy:
+        for words in ("disk quota uniq", "disk quota unique", "quota u", "unique1"):
+            assert len(copy.search(words, 20)) == 20
+        assert {hit.document.key for hit in copy.search("quota unique149", 20)} == {
+            "0149",
+            *map(str, range(1490, 1500)),
+        }
 
 
 def test_one_document_its_children_and_its_files(writer: VaultWriter, path: Path) -> None:

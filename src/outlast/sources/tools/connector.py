@@ -19,6 +19,8 @@ Value = str | int | tuple[str, ...] | Callable[[datetime], str | int]
 """A parameter: as it is, several times, or made from the time at which the sweep began."""
 
 PAGE = 100
+_SECONDS_MAX = 10**11
+"""A larger number is one of milliseconds: in seconds it would be past the year 5000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,16 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Bulk:
+    """Children of many parents come together: `ids` in the body names the parents, each of the items is one's."""
+
+    ids: str
+    of: str  # where an item has its parent's key
+    inner: str  # where it has the children
+    at_once_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """What writing back will need. `at` is where an object is created; `set` what the API can set, `lost` what not."""
 
@@ -115,6 +127,7 @@ class Resource:
     updated: tuple[str, ...] = ("updatedAt", "updated_at", "updated", "createdAt", "created_at", "created")
     parent: str | None = None
     only_with_parent: bool = False  # changes only when its parent's time does
+    bulk: Bulk | None = None  # asked for many parents at once, by POST; `items` are the parents' shares
     loose: bool = False  # … but not always: looked at again when everything is
     inline: tuple[str, str] | None = (
         None  # where the parent may hold all of them, and their number ("": it always does)
@@ -122,6 +135,7 @@ class Resource:
     changes: Changes | None = None
     detail: str | None = None  # where one is read whole
     detail_items: str = "$"
+    detail_params: Mapping[str, Value] = field(default_factory=dict)
     again: str | None = None  # where one is read again, if its list has it whole; otherwise `detail`
     again_items: str = "$"
     touches: tuple[str, str] | None = None  # a document here says that one there, of the key at this place, changed
@@ -222,12 +236,12 @@ def updated_of(resource: Resource, document: Document) -> datetime | None:
 
 
 def time_of(value: object) -> datetime | None:
-    """A time as vendors write it: ISO 8601 with or without a fraction, or milliseconds since 1970."""
+    """A time as vendors write it: ISO 8601 with or without a fraction, or (milli)seconds since 1970."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
         try:
-            return datetime.fromtimestamp(value / 1000, UTC)
+            return datetime.fromtimestamp(value / (1000 if abs(value) > _SECONDS_MAX else 1), UTC)
         except (OverflowError, ValueError, OSError):
             return None
     if not isinstance(value, str):

@@ -164,7 +164,11 @@ class Fetch:
             with self._mirror.writing():
                 self._mirror.todo_all(resource.name, resource.parent)
                 self._mirror.put_note(begun, {"round": self._round.number})
-        while batch := self._mirror.next_todo(resource.name, _PARENTS_AT_ONCE):
+        at_once = _PARENTS_AT_ONCE if resource.bulk is None else resource.bulk.at_once_max
+        while batch := self._mirror.next_todo(resource.name, at_once):
+            if resource.bulk is not None:
+                self._listing.children_together(resource, resource.bulk, {key: name for name, key, _ in batch})
+                continue
             for name, key, row in batch:
                 self._listing.children(resource, key, _document(row), name)
 

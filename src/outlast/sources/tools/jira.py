@@ -1,7 +1,8 @@
 """Jira Cloud: projects, issues and all that hangs on them. https://developer.atlassian.com/cloud/jira/platform/rest/v3
 
-Issues come by /search/jql, oldest change first, with what is small enough to come along: comments, worklogs and the
-changelog are asked for by themselves only where an issue has more of them than its search result holds.
+Issues come by /search/jql, oldest change first, with what is small enough to come along: comments and worklogs are
+asked for by themselves only where an issue has more of them than its search result holds. Changelogs come for many
+issues at once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,18 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 
-from outlast.sources.tools.connector import Changes, Connector, Credentials, Offset, Rate, Resource, Token, Whole, Write
+from outlast.sources.tools.connector import (
+    Bulk,
+    Changes,
+    Connector,
+    Credentials,
+    Offset,
+    Rate,
+    Resource,
+    Token,
+    Whole,
+    Write,
+)
 
 _API = "/rest/api/3"
 _AGILE = "/rest/agile/1.0"
@@ -99,9 +111,9 @@ RESOURCES = (
         f"{_API}/search/jql",
         "issues",
         paging=Token("nextPageToken", "nextPageToken", limit=100),
-        params={"fields": "*all", "expand": "changelog"},
+        params={"fields": "*all"},
         updated=("fields.updated", "fields.created"),
-        again=f"{_API}/issue/{{id}}?fields=*all&expand=changelog",
+        again=f"{_API}/issue/{{id}}?fields=*all",
         changes=Changes("fields.updated", _updated_since, overlap=timedelta(minutes=10)),
         write=Write(
             "POST /rest/api/3/issue",
@@ -126,13 +138,15 @@ RESOURCES = (
         Write("POST /rest/api/3/issue/{id}/worklog", 6, ("comment", "started", "timeSpentSeconds"), ("author",)),
         paging=_LISTED,
     ),
-    _of_issue(
+    Resource(
         "changelogs",
-        "/changelog",
-        "values",
-        ("changelog.histories", "changelog.total"),
-        Write(lost=("a history cannot be written",)),
-        paging=_LISTED,
+        f"{_API}/changelog/bulkfetch",
+        "issueChangeLogs",
+        paging=Token("nextPageToken", "nextPageToken", limit=1000, in_body=True),
+        parent="issues",
+        only_with_parent=True,
+        bulk=Bulk("issueIdsOrKeys", "issueId", "changeHistories", at_once_max=500),
+        write=Write(lost=("a history cannot be written",)),
     ),
     _of_issue(
         "attachments",

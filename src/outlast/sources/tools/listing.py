@@ -19,6 +19,7 @@ from outlast.core.errors import SourceError
 from outlast.sources.source import Watcher
 from outlast.sources.tools.client import Client, RefusedError
 from outlast.sources.tools.connector import (
+    Bulk,
     Changes,
     Connector,
     Document,
@@ -218,6 +219,36 @@ class Listing:
             self._mirror.remove(resource.name, self._mirror.missing(resource.name, self._round.number, above))
             self._mirror.done(resource.name, name)
 
+    def children_together(self, resource: Resource, bulk: Bulk, parents: Mapping[str, bytes]) -> None:
+        """What belongs to several documents, given by key and name; asked for one by one where together is refused."""
+        assert resource.parent is not None
+        try:
+            self._list_together(resource, bulk, parents)
+            if any(self._missing_of(resource, key) for key in parents):
+                self._list_together(resource, bulk, parents)
+        except RefusedError as error:
+            if len(parents) > 1 and error.status in _EXPIRED:
+                for key, name in parents.items():
+                    self.children_together(resource, bulk, {key: name})
+                return
+            if error.status not in _GONE:
+                raise
+        with self._mirror.writing():
+            for key, name in parents.items():
+                self._mirror.remove(resource.name, self._missing_of(resource, key))
+                self._mirror.done(resource.name, name)
+
+    def _list_together(self, resource: Resource, bulk: Bulk, parents: Mapping[str, bytes]) -> None:
+        body = {**(resource.body or {}), bulk.ids: list(parents)}
+        for page in self._client.pages(self._filled(resource.path), resource.items, resource.paging, {}, body):
+            for share in page:
+                of, found = str(at(share, bulk.of)), at(share, bulk.inner)
+                if of in parents and isinstance(found, list):
+                    self._keep(resource, found, above=(str(resource.parent), of))
+
+    def _missing_of(self, resource: Resource, key: str) -> list[str]:
+        return self._mirror.missing(resource.name, self._round.number, (str(resource.parent), key))
+
     def _list_children(self, resource: Resource, above: tuple[str, str], parent: Document) -> None:
         path = self._filled(resource.path, parent)
         for page in self._pages(resource, path, {}, parent):
@@ -255,13 +286,16 @@ class Listing:
     def _pages(
         self, resource: Resource, path: str, more: Mapping[str, Any], parent: Document | None = None
     ) -> Iterator[list[Document]]:
-        now = self._round.started
-        params = {name: value(now) if callable(value) else value for name, value in resource.params.items()}
-        params = {name: self._filled_text(value, parent) for name, value in (params | dict(more)).items()}
+        params = self._params({**resource.params, **more}, parent)
         body = None
         if resource.body is not None:
             body, params = {**resource.body, **params}, {}
         return self._client.pages(self._filled(path, parent), resource.items, resource.paging, params, body)
+
+    def _params(self, given: Mapping[str, Any], parent: Document | None) -> dict[str, Any]:
+        now = self._round.started
+        made = {name: value(now) if callable(value) else value for name, value in given.items()}
+        return {name: self._filled_text(value, parent) for name, value in made.items()}
 
     def _keep(
         self,
@@ -360,12 +394,20 @@ class Listing:
         """The document whole; None where it is gone since it was listed."""
         if resource.detail is None:
             return listed
-        return self._one(resource.detail, resource.detail_items, listed, parent)
+        params = self._params(resource.detail_params, parent)
+        return self._one(resource.detail, resource.detail_items, listed, parent, params)
 
-    def _one(self, path: str, items: str, known: Document, parent: Document | None) -> Document | None:
+    def _one(
+        self,
+        path: str,
+        items: str,
+        known: Document,
+        parent: Document | None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Document | None:
         """One document, read by itself; None where it is gone."""
         try:
-            found = self._client.get(self._filled(path, known, parent))
+            found = self._client.get(self._filled(path, known, parent), params)
         except RefusedError as error:
             if error.status in _GONE:
                 return None

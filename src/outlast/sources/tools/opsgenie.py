@@ -150,6 +150,7 @@ RESOURCES = (
         "timelines",
         "/v2/schedules/{id}/timeline",
         "data",
+        key="",  # a schedule has one
         parent="schedules",
         params={"interval": 3, "intervalUnit": "months", "date": _today, "expand": "base,forwarding,override"},
         write=Write(lost=("it is computed from the schedule",)),
@@ -203,6 +204,7 @@ RESOURCES = (
         "integration_actions",
         "/v2/integrations/{id}/actions",
         "data",
+        key="",  # an integration has one list
         parent="integrations",
         optional="not every kind of integration has actions",
         write=Write("PUT /v2/integrations/{id}/actions", 5, ("create", "close", "acknowledge", "addNote", "ignore")),

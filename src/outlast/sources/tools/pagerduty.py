@@ -38,6 +38,22 @@ def _back(now: datetime) -> str:
 
 
 _SHOWN = {"since": _today, "until": _ahead}
+_SHIFT_BASED = "shift-based schedules are not in every account"
+
+
+def _of_v3(name: str, write: Write) -> Resource:
+    """What belongs to a shift-based schedule; its rotations and their events are in the schedule itself."""
+    return Resource(
+        f"schedule_v3_{name}",
+        f"/v3/schedules/{{id}}/{name}",
+        name,
+        parent="schedules_v3",
+        paging=_LISTED,
+        params={"since": _back, "until": _ahead, "overflow": "true"},
+        optional=_SHIFT_BASED,
+        write=write,
+    )
+
 
 RESOURCES = (
     Resource(
@@ -99,6 +115,29 @@ RESOURCES = (
         parent="schedules",
         params={"since": _back, "until": _ahead},
         write=Write("POST /schedules/{id}/overrides", 4, ("start", "end", "user")),
+    ),
+    Resource(
+        "schedules_v3",
+        "/v3/schedules",
+        "schedules",
+        paging=_LISTED,
+        detail="/v3/schedules/{id}",
+        detail_items="schedule",
+        detail_params={**_SHOWN, "include[]": ("final_schedule",)},
+        optional=_SHIFT_BASED,
+        write=Write("POST /v3/schedules", 3, ("name", "time_zone", "description", "teams", "rotations and events")),
+    ),
+    _of_v3(
+        "custom_shifts",
+        Write("POST /v3/schedules/{id}/custom_shifts", 4, ("start_time", "end_time", "assignments")),
+    ),
+    _of_v3(
+        "overrides",
+        Write(
+            "POST /v3/schedules/{id}/overrides",
+            5,
+            ("rotation_id", "custom_shift_id", "start_time", "end_time", "overridden_member", "overriding_member"),
+        ),
     ),
     Resource(
         "escalation_policies",

@@ -60,6 +60,7 @@ RESOURCES = (
     Resource(
         "postmortems",
         f"{_PAGE}/incidents/{{id}}/postmortem",
+        key="",  # an incident has one
         parent="incidents",
         only_with_parent=True,
         loose=True,
