@@ -7,6 +7,7 @@ slow variants strike at every single one.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, product
@@ -198,6 +199,36 @@ def test_a_killed_command_leaves_nothing_half(scene: Scene, command: str, points
                 _tenants_whole(scene, before, destroyed, keys)
                 scene.project.restore(*keys)
             assert scene.settled() == before
+    _backup_and_restore(scene)
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+@pytest.mark.parametrize("times", [2, pytest.param(40, marks=pytest.mark.slow)])
+def test_killed_at_any_time(scene: Scene, command: str, times: int) -> None:
+    """kill -9 some time after its start, whatever it is doing then: the same."""
+    chance = random.Random(times)
+    gone = scene.world.tenants[:3]
+    keys = [tenant.key for tenant in gone]
+    arguments = ["backup", "--full"] if command == "backup" else ["restore", "--execute", "--", *keys]
+    before = scene.world.fingerprints(scene.url)
+    scene.world.destroy(scene.url, gone)
+    destroyed = scene.world.fingerprints(scene.url)
+    started = time.monotonic()
+    scene.project.restore(*keys)
+    takes_s = time.monotonic() - started
+    for _ in range(times):
+        if command == "restore":
+            scene.world.destroy(scene.url, gone)
+        process = scene.project.outlast.start(*arguments)
+        time.sleep(chance.uniform(0, takes_s))  # the moment is what is tried
+        kill(process)
+        code, _, stderr = ended(process)
+        assert code in (-9, 0), stderr
+        assert scene.run("verify").exit_code == 0
+        if command == "restore":
+            _tenants_whole(scene, before, destroyed, keys)
+            scene.project.restore(*keys)
+        assert scene.settled() == before
     _backup_and_restore(scene)
 
 
