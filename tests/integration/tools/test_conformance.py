@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import threading
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from outlast.core.errors import OutlastError, TransientError
 from outlast.sources.tools import client
+from outlast.sources.tools.mirror import Mirror
+from outlast.vault.store import Store
 from tests.tools.confluence import Confluence
 from tests.tools.fake import Answer, broken, too_many
 from tests.tools.jira import Jira
@@ -150,6 +155,105 @@ def test_killed_at_any_request_and_resumed_nothing_is_lost_or_doubled(host: Host
     host.back_up()
     check(host)
     assert whole < 10_000
+
+
+STEPS = [7, pytest.param(1, marks=pytest.mark.slow)]
+"""At every seventh point; at every one in the slow variant."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_every_request_nothing_is_lost_or_doubled(step: int, tmp_path: Path) -> None:
+    """A first backup that ends before request 1, 2, … until it needs no more, and each time the next one goes on."""
+    with hosted("statuspage", tmp_path) as host:
+        state = host.folder / "state"
+        for allowed in range(1, 1000, step):
+            for path in state.iterdir() if state.exists() else ():
+                path.unlink()
+            host.clock.waited_s = 0
+            if not _back_up_until(host, allowed):
+                break
+            host.back_up()
+            check(host)
+        assert allowed > 20
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_every_write_nothing_is_lost_or_doubled(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended before and after each transaction of the mirror and each object of the vault, and then run again."""
+    real_writing, left = Mirror.writing, 10**9
+
+    def strike() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+
+    @contextmanager
+    def writing(mirror: Mirror) -> Iterator[None]:
+        strike()
+        with real_writing(mirror):
+            yield
+        strike()
+
+    with hosted("statuspage", tmp_path) as host:
+        kept: Any = type(host.store)
+        real_create = kept.create
+
+        def create(store: Store, path: str, data: bytes) -> None:
+            strike()
+            real_create(store, path, data)
+            strike()
+
+        monkeypatch.setattr(Mirror, "writing", writing)
+        monkeypatch.setattr(kept, "create", create)
+        for allowed in range(1, 1000, step):
+            left = allowed
+            host.clock.waited_s = 0
+            with suppress(Killed):
+                host.back_up(full=True)
+                break
+        assert allowed > 20
+        left = 10**9
+        host.back_up()
+        check(host)
+
+
+def test_what_no_specification_has_is_kept_as_it_was_sent(tmp_path: Path) -> None:
+    """Times with and without fractions, fields that nobody knows, nulls, numbers, and half a character."""
+    with hosted("opsgenie", tmp_path) as host:
+        sent = {
+            **alert(7, "2026-01-05T00:00:00.123456789Z"),
+            "createdAt": "2026-01-05T00:00:00Z",
+            "owner": None,
+            "futureField": {"deep": [None, 1, 1.5, 10**20, True, ""], "": "no name"},
+            "message": "half of a pair \ud83d, a NUL \x00, a tab \t, \\N and \\.",
+        }
+        host.world.fake.table("alerts")[sent["id"]] = sent
+        host.back_up()
+        assert host.held()["opsgenie.alerts"][sent["id"]] == sent
+        assert host.back_up().rows_read == 0
+
+
+def test_a_large_file_passes_through_in_parts(tmp_path: Path) -> None:
+    """Of 16 MB never more than a part is in memory: not when fetched, and not when written into the vault."""
+    with hosted("jira", tmp_path) as host:
+        host.back_up()
+        fake = host.world.fake
+        data = bytes(range(256)) * (16 * 4096)
+        fake.table("files")["big"] = {"data": data}
+        fake.table("attachment/10002")["1"] = {"id": "big", "filename": "dump", "size": len(data)}
+        tracemalloc.start()
+        try:
+            host.back_up(full=True)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 12 * 2**20
+        held = host.held()["jira.attachments_content"]
+        parts = [one["data"] for key, one in sorted(held.items()) if key.startswith("10002/big/")]
+        assert b"".join(map(base64.b64decode, parts)) == data
 
 
 def _back_up_until(host: Host, requests: int) -> bool:
