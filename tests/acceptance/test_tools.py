@@ -104,19 +104,12 @@ def test_read_while_the_vendor_and_the_vault_are_away(site: Outlast, fake: Jira,
 def test_what_asks_the_tool_keeps_the_token_to_itself(site: Outlast, fake: Jira) -> None:
     """Those that ask the tool, also where that fails, leave the token in no output, file or traceback."""
     told = [
-        site("check", "--source", "desk"),
-        site("check", "--source", "desk", "--tables"),
-        site("backup", "desk"),
         site("--json", "backup", "desk", "--full"),
-        site("follow", "desk", "--until-current"),
-        site("search", "disk"),
-        site("export", "out"),
-        site("verify", "--source", "desk", "--live"),
         site("diff", "--source", "desk", "acme"),
         site("backup", "desk", environment={"OUTLAST_DESK_TOKEN": TOKEN + " wrong"}),
         site("backup", "desk", environment={"OUTLAST_DESK_TOKEN": TOKEN + "wrong"}),
     ]
-    assert [one.exit_code for one in told] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1], "\n".join(map(str, told))
+    assert [one.exit_code for one in told] == [0, 0, 2, 1], "\n".join(map(str, told))
     fake.faults += [broken(403), "html"]
     told += [site("backup", "desk"), site("--json", "check", "--source", "desk")]
     config = site.folder / "outlast.toml"
