@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,9 +13,11 @@ import typer
 from outlast.cli.informing import database_of
 from outlast.cli.opening import Invocation
 from outlast.cli.render import count, table_of
-from outlast.core.errors import ExitCode, NotFoundError
+from outlast.core.errors import ExitCode, NotFoundError, UsageError
 
 commands = typer.Typer(name="subscribers", add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+
+_REPORT_MAX = 4 * 1024 * 1024
 
 
 class ChannelWord(StrEnum):
@@ -104,6 +108,33 @@ def import_(
     told = f"{count(len(added), 'subscription')} taken over"
     why = "".join(f"; {number:,} left out: {reason}" for reason, number in sorted(left_out.items()))
     return invocation.output.finish({"imported": len(added), "left_out": left_out}, f"{told}{why}.")
+
+
+@commands.command()
+def bounced(
+    context: typer.Context,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The mail; else it is read from stdin.")] = None,
+) -> ExitCode:
+    """Count a letter that came back, from the mail server's report of it.
+
+    For the mail server to pipe the mailbox of `[mail] sender` into. What reports no letter of ours is passed over.
+    """
+    from outlast.incident.bounces import refused_letter
+    from outlast.incident.outbox import Outbox
+    from outlast.incident.subscribers import Subscribers
+
+    invocation = Invocation.of(context)
+    try:
+        data = sys.stdin.buffer.read(_REPORT_MAX) if file is None else file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the mail {file}: {error.strerror}") from error
+    letter = refused_letter(data)
+    database = database_of(invocation)
+    subscriber = None if letter is None else Outbox(database).came_back(letter)
+    if subscriber is not None:
+        Subscribers(database).bounced(subscriber)
+    told = "No report of a letter that is ours." if subscriber is None else f"Counted for {subscriber}."
+    return invocation.output.finish({"subscriber": subscriber}, told)
 
 
 def _address(one: object) -> str:

@@ -117,6 +117,19 @@ class Outbox:
         """Its address will never take it."""
         self._set(letter, state=LetterState.FAILED.value, problem=problem)
 
+    def came_back(self, letter: str) -> str | None:
+        """A letter that had left reached nobody; gives whose subscription it was, once."""
+        table = tables.letters
+        with self.database.write() as connection:
+            row = connection.execute(
+                select(table.c.subscriber).where(table.c.id == letter, table.c.state == LetterState.SENT.value)
+            ).first()
+            if row is None:
+                return None
+            values = {"state": LetterState.FAILED.value, "problem": "it came back"}
+            connection.execute(update(table).where(table.c.id == letter).values(**values))
+            return None if row.subscriber is None else str(row.subscriber)
+
     def recover(self) -> int:
         """Queue again what a sender that is gone had taken. Only for who knows that there is none (state.lead)."""
         table = tables.letters

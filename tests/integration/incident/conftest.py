@@ -9,8 +9,12 @@ import pytest
 
 from outlast.incident.conduct import Conduct, Rules
 from outlast.incident.journal import Journal
+from outlast.incident.letters import Desk
+from outlast.incident.page import ComponentSpec, PageSpec
 from outlast.state.database import Database
 from tests.letterbox import Letterbox, receiving_mail
+
+PAGE = PageSpec("Acme", "https://status.example", (ComponentSpec("API"), ComponentSpec("Web")), ("en", "de"))
 
 
 @pytest.fixture
@@ -28,3 +32,8 @@ def conduct(database: Database) -> Conduct:
 def mailbox() -> Iterator[Letterbox]:
     with receiving_mail() as mailbox:
         yield mailbox
+
+
+@pytest.fixture
+def desk(conduct: Conduct) -> Desk:
+    return Desk(PAGE, conduct.journal.link_key(), "https://outlast.example")

@@ -31,7 +31,6 @@ from outlast.incident.delivery import Delivery
 from outlast.incident.incident import Incident, Severity
 from outlast.incident.letters import Desk
 from outlast.incident.outbox import LetterState, Outbox
-from outlast.incident.page import ComponentSpec, PageSpec
 from outlast.incident.subscribers import BOUNCES_MAX, Channel, State, Subscribers, Wish
 from outlast.state.database import Database
 from tests.letterbox import Letterbox
@@ -39,12 +38,6 @@ from tests.receiver import receiving
 from tests.unit.incident.stories import START, at
 
 SENDER = "Acme Status <status@acme.example>"
-PAGE = PageSpec("Acme", "https://status.example", (ComponentSpec("API"), ComponentSpec("Web")), ("en", "de"))
-
-
-@pytest.fixture
-def desk(conduct: Conduct) -> Desk:
-    return Desk(PAGE, conduct.journal.link_key(), "https://outlast.example")
 
 
 @pytest.fixture
