@@ -81,7 +81,7 @@ def logged_in(page: Page, site: Site, name: str = "rob") -> None:
 
 
 def test_a_night_at_the_desk(site: Site, page: Page, request: pytest.FixtureRequest) -> None:
-    """Log in, see who is on call, take an alert, find a runbook, take a ticket."""
+    """Log in, see who is on call, take an alert, find a runbook, open an incident."""
     alert = site.alert(f"db1-{time.time()}", priority="P1", description="no space left on /var")
     page.goto(site.one.url + "/")
     shot(page, "login", request)
@@ -101,6 +101,13 @@ def test_a_night_at_the_desk(site: Site, page: Page, request: pytest.FixtureRequ
     page.get_by_role("link", name=re.compile("Runbook: failover")).click()
     assert page.get_by_text("Promote").is_visible()
     shot(page, "runbook", request)
+    page.goto(site.one.url + "/incidents")
+    page.get_by_label("What customers notice").fill("Sites do not load")
+    page.get_by_label("Severity").select_option("critical")
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.wait_for_url("**/incidents/*")
+    assert page.get_by_role("heading", name="Sites do not load").is_visible()
+    shot(page, "incident", request)
 
 
 def test_every_page_can_be_used_by_everybody(site: Site, page: Page, request: pytest.FixtureRequest) -> None:
