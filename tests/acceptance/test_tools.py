@@ -234,7 +234,8 @@ def test_begun_with_a_tool_and_no_database(outlast: Outlast, fake: Jira) -> None
         begun = outlast.done("init", "jira", "--site", url, "--user", jira.USER)
         assert "OUTLAST_JIRA_TOKEN" in begun.stdout
         outlast.environment["OUTLAST_JIRA_TOKEN"] = TOKEN
-        assert "Backups can run" in outlast.done("check", "--source", "jira").stdout
+        assert "Backups can run" in outlast.done("check").stdout, "the only source is the one that is meant"
+        assert "outlast backup jira" in outlast("status").stderr
         again = outlast("init", "statuspage", "--page", "abc")
         assert again.exit_code == 3
         assert '[sources.statuspage]\n      kind = "statuspage"\n      page = "abc"' in again.stderr

@@ -22,7 +22,7 @@ import typer
 from typer.core import TyperGroup
 
 from outlast import __version__
-from outlast.cli.opening import Invocation
+from outlast.cli.opening import DefaultSource, Invocation
 from outlast.cli.output import Output
 from outlast.core.errors import BugError, ExitCode, OutlastError, UsageError
 
@@ -178,6 +178,8 @@ def outlast(
     """
     invocation = Invocation.of(context)
     invocation.config_file = config
+    source = DefaultSource(invocation)
+    context.default_map = {entry.name: {"source": source} for entries in COMMANDS.values() for entry in entries}
     assert json == invocation.output.json
     assert not version
 

@@ -219,3 +219,21 @@ class Invocation:
         from outlast.sources.postgres.catalog import read_catalog
 
         return read_catalog(session, self.ownership(source))
+
+
+@dataclass(frozen=True)
+class DefaultSource:
+    """The source that is meant where none is named: the only one there is, else `main`. Asked only where it is needed,
+    and shown as `main`."""
+
+    invocation: Invocation
+
+    def __call__(self) -> str:
+        try:
+            names = list(self.invocation.config.document.sources)
+        except OutlastError:
+            return DEFAULT_SOURCE  # what is wrong with outlast.toml is told by whoever needs it
+        return names[0] if len(names) == 1 else DEFAULT_SOURCE
+
+    def __str__(self) -> str:
+        return DEFAULT_SOURCE

@@ -60,7 +60,7 @@ def status(
     allowed = _allowed(invocation, max_age)
     runs = invocation.vault.runs(source)
     if not runs:
-        none = TooOld(f"there is no backup of source {source!r} yet", hint="Make one: outlast backup")
+        none = TooOld(f"there is no backup of source {source!r} yet", hint=f"Make one: outlast backup {source}")
         return invocation.output.finish({"run": None, "tenants": []}, "", problem=none)
     now = datetime.now(UTC)
     latest = resolve(invocation.vault, source)

@@ -84,7 +84,7 @@ class LocalCopy:
         if not path.is_file():
             raise NotFoundError(
                 f"there is no local copy yet ({path})",
-                hint="It is made after each backup of a tool, and by: outlast search WORDS",
+                hint="Each backup of a tool fills it: outlast backup SOURCE",
                 code="no-copy",
             )
         try:

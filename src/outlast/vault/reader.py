@@ -176,7 +176,7 @@ class Vault:
         """
         numbers = self.numbers(source)
         if not numbers:
-            raise NotFoundError(f"source {source!r} has no backup yet", hint="Make one: outlast backup")
+            raise NotFoundError(f"source {source!r} has no backup yet", hint=f"Make one: outlast backup {source}")
         text = at.strip()
         if text == "latest":
             return self.run(source, numbers[-1])
