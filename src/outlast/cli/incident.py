@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli import incident_shown as shown
 from outlast.cli.informing import conduct_of, database_of, me
 from outlast.cli.opening import Invocation
-from outlast.cli.render import count, table_of
-from outlast.cli.render import time as shown_time
+from outlast.cli.render import table_of
 from outlast.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from outlast.core.tenant import Tenant
     from outlast.incident.conduct import Conduct, Saying
     from outlast.incident.incident import Component, Incident
-    from outlast.incident.report import Mark
 
 commands = typer.Typer(name="incident", add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -249,11 +249,14 @@ def list_(
         if not found:
             console.print("No incident is open." if not every else "There was no incident yet.")
             return
-        rows = [(one.id, one.severity.value, _state(one), _when(conduct, one, now), one.title) for one in found]
+        rows = [
+            (one.id, one.severity.value, shown.state_of(one), shown.due_of(conduct, one, now), one.title)
+            for one in found
+        ]
         console.print(table_of(("incident", "severity", "status", "next word", "title"), rows))
 
     return invocation.output.finish(
-        {"incidents": [_fields(conduct, one, now) for one in found]},
+        {"incidents": [shown.fields_of(conduct, one, now) for one in found]},
         text,
         exit_code=ExitCode.FOUND if overdue else ExitCode.DONE,
     )
@@ -268,9 +271,9 @@ def show(context: typer.Context, name: _Id) -> ExitCode:
     conduct = _conduct(invocation)
     found = conduct.journal.load(name)
     timeline = make_report(found, conduct.journal.events(name), conduct.rules.promise).marks
-    fields = _fields(conduct, found, now)
+    fields = shown.fields_of(conduct, found, now)
     fields["timeline"] = [{"at": one.at.isoformat(), "lane": one.lane, "what": one.text} for one in timeline]
-    return invocation.output.finish(fields, lambda console: _print(console, conduct, found, timeline, now))
+    return invocation.output.finish(fields, lambda console: shown.show(console, conduct, found, timeline, now))
 
 
 @commands.command()
@@ -365,12 +368,10 @@ def _time(text: str, now: datetime) -> datetime:
     """`20m` from now, a time of day today or tomorrow, or a whole timestamp; UTC where nothing else is said."""
     from outlast.settings import duration
 
-    try:
+    with suppress(ValueError):
         span = duration(text)
         assert isinstance(span, timedelta)
         return now + span
-    except ValueError:
-        pass
     try:
         if len(text) <= 5:
             hour, minute = (int(part) for part in text.split(":"))
@@ -410,90 +411,7 @@ def _affected(
 def _done(invocation: Invocation, conduct: Conduct, found: Incident, told: str) -> ExitCode:
     now = datetime.now(UTC)
     return invocation.output.finish(
-        _fields(conduct, found, now),
-        f"{told}: {found.title} ({found.severity.value}, {_state(found)}).\n{_next(conduct, found, now)}",
+        shown.fields_of(conduct, found, now),
+        f"{told}: {found.title} ({found.severity.value}, {shown.state_of(found)}).\n"
+        + shown.next_step(conduct, found, now),
     )
-
-
-def _state(incident: Incident) -> str:
-    return incident.status.value if incident.public or incident.over else "draft"
-
-
-def _when(conduct: Conduct, incident: Incident, now: datetime) -> str:
-    from outlast.incident.cadence import dues
-
-    due = next(iter(dues(incident, conduct.rules.promise)), None)
-    if due is None:
-        return ""
-    return f"{due.word.value} {'LATE, was due' if due.late(now) else 'by'} {shown_time(due.at)}"
-
-
-def _next(conduct: Conduct, incident: Incident, now: datetime) -> str:
-    """What comes next, for whoever reads this at 3 a.m."""
-    if incident.over:
-        return f"Write the review: outlast incident report {incident.id} --format html --to {incident.id}.html"
-    lines = [f"Due: {when}." for when in [_when(conduct, incident, now)] if when]
-    interval = conduct.rules.promise.interval(incident.severity)
-    words = "" if interval is None else f" --next {int(interval.total_seconds() // 60)}m"
-    if incident.drafts:
-        lines.append(f"Publish the draft: outlast incident approve {incident.id} {incident.drafts[-1].number}")
-    else:
-        lines.append(f"Next: outlast incident update {incident.id} --facts{words}")
-    return "\n".join(lines)
-
-
-def _print(console: Console, conduct: Conduct, incident: Incident, timeline: Sequence[Mark], now: datetime) -> None:
-    console.print(f"{incident.id}  {incident.title}  ({incident.severity.value}, {_state(incident)})")
-    for role, person in incident.roles.items():
-        console.print(f"{role.value}: {person}")
-    for name, state in incident.components.items():
-        console.print(f"component {name}: {state.value}")
-    if incident.tenants:
-        states = [one.state.value for one in incident.tenants.values()]
-        each = ", ".join(f"{states.count(state):,} {state}" for state in dict.fromkeys(states))
-        console.print(f"{count(len(states), 'tenant')}: {each}")
-    for draft in incident.drafts:
-        console.print(f"Draft {draft.number} ({draft.status.value}, {draft.who}): {next(iter(draft.bodies.values()))}")
-    for one in timeline:
-        console.print(f"{shown_time(one.at)}  {one.lane:<13}  {one.text}", soft_wrap=True)
-    console.print(_next(conduct, incident, now))
-
-
-def _fields(conduct: Conduct, incident: Incident, now: datetime) -> dict[str, object]:
-    from outlast.incident.cadence import dues
-
-    return {
-        "incident": incident.id,
-        "title": incident.title,
-        "severity": incident.severity.value,
-        "status": incident.status.value,
-        "public": incident.public,
-        "opened_at": incident.opened_at.isoformat(),
-        "resolved_at": None if incident.resolved_at is None else incident.resolved_at.isoformat(),
-        "next_update_at": None if incident.next_at is None else incident.next_at.isoformat(),
-        "due": [
-            {"word": due.word.value, "at": due.at.isoformat(), "late": due.late(now)}
-            for due in dues(incident, conduct.rules.promise)
-        ],
-        "roles": {role.value: person for role, person in incident.roles.items()},
-        "components": {name: state.value for name, state in incident.components.items()},
-        "tenants": [
-            {"tenant": one.tenant.key, "label": one.tenant.label, "state": one.state.value, "rows_lost": one.rows_lost}
-            for one in incident.tenants.values()
-        ],
-        "drafts": [
-            {"draft": one.number, "who": one.who, "status": one.status.value, "bodies": dict(one.bodies)}
-            for one in incident.drafts
-        ],
-        "updates": [
-            {
-                "update": one.number,
-                "at": one.at.isoformat(),
-                "who": one.who,
-                "status": one.status.value,
-                "bodies": dict(one.bodies),
-                "next_at": None if one.next_at is None else one.next_at.isoformat(),
-            }
-            for one in incident.updates
-        ],
-    }

@@ -283,28 +283,25 @@ def _restored(invocation: Invocation, plan: str, found: Sequence[TenantPlan]) ->
 
 def report_planned(invocation: Invocation, plan: str, tenants: Sequence[Tenant]) -> None:
     """Tell the open incident that a restore of these tenants begins."""
-    from outlast.incident.journal import Journal
-
-    if not invocation.config.document.has_incidents:
-        return
-    try:
-        with open_database(invocation) as database:
-            driver_of(invocation, Journal(database)).planned(plan, tenants, datetime.now(UTC))
-    except OutlastError as error:
-        invocation.output.warn(f"the incident could not be told ({error.message}); the restore goes on")
+    _tell(invocation, lambda driver: driver.planned(plan, tenants, datetime.now(UTC)))
 
 
 def report_meanwhile(invocation: Invocation, what: str, key: str) -> None:
-    """Tell the open incidents of something that was done or seen, once by its key. What is being done goes on."""
+    """Tell the open incidents of something that was done or seen, once by its key."""
+    _tell(invocation, lambda driver: driver.meanwhile(what, key, datetime.now(UTC)))
+
+
+def _tell(invocation: Invocation, tell: Callable[[Driver], object]) -> None:
+    """Where incidents are led here at all. What is being done goes on, also where they cannot be told."""
     from outlast.incident.journal import Journal
 
     if not invocation.config.document.has_incidents:
         return
     try:
         with open_database(invocation) as database:
-            driver_of(invocation, Journal(database)).meanwhile(what, key, datetime.now(UTC))
+            tell(driver_of(invocation, Journal(database)))
     except OutlastError as error:
-        invocation.output.warn(f"the incident could not be told: {error.message}")
+        invocation.output.warn(f"the incident could not be told, and what is being done goes on: {error.message}")
 
 
 def report_standing(invocation: Invocation, upstream: str, why: str | None, since: float) -> None:
