@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import backup, folding, follow, following, latency, memory, restore, scale, tools
+from bench import backup, folding, follow, following, latency, memory, rehearse, restore, scale, tools
 from bench.database import Size, build
 from bench.document import DOCUMENT, document, merged
 from bench.figures import Figure
@@ -66,6 +66,12 @@ def measured_backup(share: float) -> list[Figure]:
         return backup.measure(server, url, folder) + restore.measure(url, folder)
 
 
+def measured_rehearsal(share: float) -> list[Figure]:
+    size = Size(int(5000 * share), int(100_000 * share), int(3_000_000 * share), int(1_000_000 * share))
+    with measured_database(size, int(75_000 * share)) as (server, url, folder):
+        return rehearse.measure(server, url, folder)
+
+
 def measured_memory(share: float) -> list[Figure]:
     with measured_database(Size(50, 500, 5_000, 5_000), int(4_000_000 * share)) as (_, url, folder):
         return memory.measure(url, folder)
@@ -90,8 +96,9 @@ def measured_following(share: float) -> list[Figure]:
 
 PARTS = {
     "backup": measured_backup,
-    "follow": measured_following,
     "memory": measured_memory,
+    "follow": measured_following,
+    "rehearse": measured_rehearsal,
     "scale": measured_crowd,
     "tools": tools.measure,
 }
