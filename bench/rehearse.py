@@ -70,7 +70,7 @@ def _rehearsed(project: Path) -> dict[str, Any]:
 
 
 def _restored_and_run(dump: Path, script: Path, folder: Path) -> tuple[float, float]:
-    """Seconds of pg_restore -j2 into a new server as the copy's is, and of the script on it with a log as the copy's."""
+    """Seconds of pg_restore -j2 into a new server as the copy's is, and of the script on it, its log as the copy's."""
     with embedded(BUILDING) as server:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute("CREATE DATABASE shop")
