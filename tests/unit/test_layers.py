@@ -17,7 +17,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset({"core", "settings", "tool_settings"}),
     "state": frozenset({"core"}),
     "messages": frozenset({"core"}),
-    "vault": frozenset({"core"}),  # the vault never knows a source …
+    "buckets": frozenset({"core"}),
+    "vault": frozenset({"core", "buckets"}),  # the vault never knows a source …
     "sources": frozenset({"core"}),  # … and a source never knows the vault
     "capture": frozenset({"core", "messages", "state", "vault", "sources"}),
     "library": frozenset({"core", "vault"}),  # what is read from it needs neither; `filling` reads the vault
@@ -26,7 +27,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "rehearsal": frozenset({"core", "state", "vault", "sources", "capture", "restore"}),
     "oncall": frozenset({"core", "messages", "state", "library"}),
     "relay": frozenset({"core", "state"}),
-    "incident": frozenset({"core", "messages", "state"}),
+    "incident": frozenset({"core", "messages", "buckets", "state"}),
     "desk": frozenset({"core", "state"}),
     "web": frozenset({"desk", "core", "state", "library", "oncall", "relay", "incident"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),

@@ -67,15 +67,16 @@ class Folder:
 
 
 class Bucket:
-    """A bucket by URL (s3://, gs://, az://), with the environment's credentials."""
+    """A bucket by URL (s3://, gs://, az://; see outlast.buckets), with the environment's credentials."""
 
     def __init__(self, url: str) -> None:
         from obstore.exceptions import BaseError
-        from obstore.store import from_url
+
+        from outlast.buckets import open_bucket
 
         self._url = url
         try:
-            self._store = from_url(url)
+            self._store = open_bucket(url, "[page] to")
         except (BaseError, ValueError) as error:
             raise self._failed(error) from error
 

@@ -11,20 +11,18 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from typing import NoReturn, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import obstore
 from obstore import exceptions
-from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
+from obstore.store import LocalStore, ObjectStore
 
-from outlast.core.errors import CorruptionError, OutlastError, TransientError, UsageError, VaultError
-
-RETRIES_MAX = 4
-RETRY_TIMEOUT_S = 60
+from outlast.buckets import open_bucket
+from outlast.core.errors import CorruptionError, OutlastError, TransientError, VaultError
 
 T = TypeVar("T")
 
@@ -91,61 +89,7 @@ def open_store(url: str, *, make: bool = False) -> Store:
     parts = urlsplit(url)
     if parts.scheme in ("", "file"):
         return FolderStore(Path(parts.path if parts.scheme else url).expanduser(), make=make)
-    options = dict(parse_qsl(parts.query))
-    if parts.username or parts.password:
-        raise UsageError(
-            "the vault's URL holds a user or password",
-            hint="Give credentials by the environment (AWS_ACCESS_KEY_ID …) or the machine's role.",
-        )
-    if parts.scheme not in _REMOTE:
-        raise UsageError(
-            f"cannot open a vault at {parts.scheme}://", hint="Use a folder, or a URL of s3://, gs:// or az://."
-        )
-    return RemoteStore(url, _REMOTE[parts.scheme](parts.netloc, parts.path.strip("/"), options))
-
-
-def _s3(bucket: str, prefix: str, options: dict[str, str]) -> ObjectStore:
-    allowed = {"endpoint", "region", "allow_http", "virtual_hosted"}
-    _check_options(options, allowed)
-    return S3Store(
-        bucket,
-        prefix=prefix or None,
-        config={  # type: ignore[arg-type]
-            "aws_region": options.get("region", os.environ.get("AWS_REGION", "us-east-1")),
-            "aws_conditional_put": "etag",
-            **({"aws_endpoint": options["endpoint"]} if "endpoint" in options else {}),
-            **({"aws_virtual_hosted_style_request": True} if options.get("virtual_hosted") else {}),
-        },
-        client_options={"allow_http": bool(options.get("allow_http")), "timeout": "120s"},
-        retry_config=_retry(),
-    )
-
-
-def _gcs(bucket: str, prefix: str, options: dict[str, str]) -> ObjectStore:
-    _check_options(options, set())
-    return GCSStore(bucket, prefix=prefix or None, retry_config=_retry())
-
-
-def _azure(container: str, prefix: str, options: dict[str, str]) -> ObjectStore:
-    _check_options(options, {"account"})
-    account = {"account_name": options["account"]} if "account" in options else {}
-    return AzureStore(container, prefix=prefix or None, config=account, retry_config=_retry())  # type: ignore[arg-type]
-
-
-def _check_options(options: dict[str, str], allowed: set[str]) -> None:
-    unknown = sorted(set(options) - allowed)
-    if unknown:
-        raise UsageError(
-            f"the vault's URL has an option that is not known: {unknown[0]}",
-            hint=f"Known there: {', '.join(sorted(allowed)) or 'none'}.",
-        )
-
-
-def _retry() -> Any:
-    return {"max_retries": RETRIES_MAX, "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S)}
-
-
-_REMOTE: dict[str, Callable[[str, str, dict[str, str]], ObjectStore]] = {"s3": _s3, "gs": _gcs, "az": _azure}
+    return RemoteStore(url, open_bucket(url, "the vault's URL"))
 
 
 class RemoteStore:
