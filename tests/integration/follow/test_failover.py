@@ -95,7 +95,6 @@ def test_a_failover_to_a_standby_begins_a_new_log_with_a_new_base(primary: Serve
             primary.stop(signal.SIGQUIT)
             with standby.connect() as connection:
                 connection.execute("SELECT pg_promote()")
-            watch = running_.follower.watch
             wait_until(lambda: running_.error or watch.figures.base_run == 2, "the new base")
             wait_until(lambda: running_.error or watch.figures.connected, "the new stream")
             assert any("gap" in text for text in watch.ever), watch.ever
@@ -193,13 +192,13 @@ def test_a_clock_that_jumps_changes_no_moment(
     one = followed(database, SCHEMA)
     truth = Truth(one.url, OWNERS)
     with one.running() as running_:
+        watch = running_.follower.watch
         truth.note()
         for seconds, statement in zip(jumps, WORK, strict=True):
             now[0] = seconds
             one.execute(statement)
             truth.note()
             running_.caught_up()
-            watch = running_.follower.watch
             wait_until(lambda: running_.error or not watch.lag_seconds, "nothing to wait for the vault")
     compared(one.vault(), truth)
     vault = one.vault()
