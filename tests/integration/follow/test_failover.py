@@ -95,6 +95,7 @@ def test_a_failover_to_a_standby_begins_a_new_log_with_a_new_base(primary: Serve
             primary.stop(signal.SIGQUIT)
             with standby.connect() as connection:
                 connection.execute("SELECT pg_promote()")
+            watch = running_.follower.watch
             wait_until(lambda: running_.error or watch.figures.base_run == 2, "the new base")
             wait_until(lambda: running_.error or watch.figures.connected, "the new stream")
             assert any("gap" in text for text in watch.ever), watch.ever
