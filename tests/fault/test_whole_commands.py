@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
 
@@ -20,7 +20,7 @@ from tests.commands import Outlast, Result
 from tests.fault.faults import DatabaseProxy, Fault, StoreProxy, When, ended, kill
 from tests.projects import Project
 from tests.servers import Server
-from tests.worlds import Fingerprints, World
+from tests.worlds import Fingerprints, World, WorldTenant
 
 HOW = list(product((False, True), When))
 
@@ -182,23 +182,26 @@ def test_a_killed_command_leaves_nothing_half(scene: Scene, command: str, points
         scene.project.restore(*keys)
         total = proxy.fault.seen
         if command == "backup":
+            scene.change(0)
             proxy.fault = Fault()
-            scene.project.backup("--full")
+            scene.project.backup()
             total = proxy.fault.seen
-        for fault in spread(total, points):
-            if command == "restore":
-                scene.world.destroy(scene.url, gone)
+        struck = 0
+        for number, fault in enumerate(spread(total, points), start=1):
+            before = _prepared(scene, command, number, gone) or before
             process = scene.project.outlast.start(*arguments)
             fault.strike = lambda process=process: kill(process)
             proxy.fault = fault
             code, _, stderr = ended(process)
             assert code in (-9, 0), stderr
+            struck += code == -9
             proxy.fault = Fault()
             assert scene.run("verify").exit_code == 0
             if command == "restore":
                 _tenants_whole(scene, before, destroyed, keys)
                 scene.project.restore(*keys)
             assert scene.settled() == before
+        assert struck, "no kill came before the end"
     _backup_and_restore(scene)
 
 
@@ -209,16 +212,19 @@ def test_killed_at_any_time(scene: Scene, command: str, times: int) -> None:
     chance = random.Random(times)
     gone = scene.world.tenants[:3]
     keys = [tenant.key for tenant in gone]
-    arguments = ["backup", "--full"] if command == "backup" else ["restore", "--execute", "--", *keys]
+    arguments = ["backup"] if command == "backup" else ["restore", "--execute", "--", *keys]
     before = scene.world.fingerprints(scene.url)
     scene.world.destroy(scene.url, gone)
     destroyed = scene.world.fingerprints(scene.url)
     started = time.monotonic()
     scene.project.restore(*keys)
+    if command == "backup":
+        scene.change(0)
+        started = time.monotonic()
+        scene.project.backup()
     takes_s = time.monotonic() - started
-    for _ in range(times):
-        if command == "restore":
-            scene.world.destroy(scene.url, gone)
+    for number in range(1, times + 1):
+        before = _prepared(scene, command, number, gone) or before
         process = scene.project.outlast.start(*arguments)
         time.sleep(chance.uniform(0, takes_s))  # the moment is what is tried
         kill(process)
@@ -230,6 +236,16 @@ def test_killed_at_any_time(scene: Scene, command: str, times: int) -> None:
             scene.project.restore(*keys)
         assert scene.settled() == before
     _backup_and_restore(scene)
+
+
+def _prepared(scene: Scene, command: str, number: int, gone: Sequence[WorldTenant]) -> Fingerprints | None:
+    """Give the command something to do: rows that changed, or tenants that are gone. What is to be there afterwards,
+    where that is something else than before."""
+    if command == "restore":
+        scene.world.destroy(scene.url, gone)
+        return None
+    scene.change(number)
+    return scene.world.fingerprints(scene.url)
 
 
 def _backup_and_restore(scene: Scene) -> None:
