@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -171,6 +171,15 @@ class Server:
         assert pid is not None
         os.kill(pid, signal_)
 
+    def kill(self) -> None:
+        """kill -9 of the server and of every process of it, as when its machine fails; see `start_again`."""
+        pid = self._postmaster()
+        assert pid is not None
+        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
+        for one in (pid, *map(int, children.split())):  # the first starts no others any more
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+
     def _postmaster(self) -> int | None:
         try:
             return int((self.data / "postmaster.pid").read_text().split()[0])
@@ -178,7 +187,7 @@ class Server:
             return None
 
     def start_again(self) -> None:
-        """After `stop`: returns when it takes connections again."""
+        """After `stop` or `kill`: returns when it takes connections again."""
         assert self.guard is not None
         assert self.guard.stdin is not None
         before = self._postmaster()

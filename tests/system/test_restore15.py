@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from outlast.core.plan import ConflictKind
+from tests.commands import Outlast
+from tests.fault.faults import ended
+from tests.integration.jobs.shop import make
 from tests.integration.restore import test_hazards as hazards
 from tests.integration.restore.test_hazards import REFUSED, RESTORED, Ground, ground_of
 from tests.integration.restore.test_rewind import check_rewind_and_undo
@@ -43,3 +46,23 @@ def test_refused(ground: Ground, damage: str, kind: ConflictKind, word: str) -> 
 def test_triggers(ground: Ground) -> None:
     """What a trigger writes to others' rows is counted and refused, and accepted where outlast.toml says so."""
     hazards.test_a_trigger_that_writes_to_others(ground)
+
+
+@pytest.fixture
+def queue(debian_server: Server) -> Iterator[str]:
+    with debian_server.new_database() as url:
+        yield url
+
+
+def test_a_job(outlast: Outlast, debian_database: str, queue: str) -> None:
+    """Many tenants are restored by two workers who share a queue on the very server."""
+    shop = make(outlast, debian_database, 40)
+    shop.configure(f'[jobs]\nurl = "{queue}"')
+    job = shop.outlast.done("--json", "restore", "--tenants-file", shop.names, "--execute", "--detach").json["job"]
+    workers = [shop.outlast.start("worker", "--until-done", "--parallel", "1") for _ in range(2)]
+    for worker in workers:
+        code, _, stderr = ended(worker)
+        assert code == 0, stderr
+    shop.check()
+    progress = shop.shown(str(job))["progress"]
+    assert (progress["restored"], progress["failed"]) == (shop.tenants, 0)

@@ -293,10 +293,10 @@ def report_meanwhile(invocation: Invocation, what: str, key: str) -> None:
 
 def _tell(invocation: Invocation, tell: Callable[[Driver], object]) -> None:
     """Where incidents are led here at all. What is being done goes on, also where they cannot be told."""
-    from outlast.incident.journal import Journal
-
     if not invocation.config.document.has_incidents:
         return
+    from outlast.incident.journal import Journal
+
     try:
         with open_database(invocation) as database:
             tell(driver_of(invocation, Journal(database)))

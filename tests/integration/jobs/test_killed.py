@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -87,8 +88,24 @@ def test_workers_are_killed(shop: Shop) -> None:
     assert (progress["finished"], progress["failed"]) == (TENANTS, 0)
 
 
+def crash_of_one(server: Server) -> None:
+    """kill -9 one of the server's processes: the server ends all of them, recovers from its log, and goes on."""
+    with server.connect() as connection:
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        assert row is not None
+        subprocess.run(["kill", f"-{signal.SIGKILL.value}", str(row[0])], check=True)
+    until(lambda: answers(server), "the server to recover")
+
+
+def crash_of_all(server: Server) -> None:
+    """kill -9 the server with all its processes, and start it again, as after a power cut."""
+    server.kill()
+    server.start_again()
+
+
 @pytest.mark.slow
-def test_the_server_is_killed(shop: Shop, durable_server: Server) -> None:
+@pytest.mark.parametrize("crash", [crash_of_one, crash_of_all])
+def test_the_server_is_killed(shop: Shop, durable_server: Server, crash: Callable[[Server], None]) -> None:
     """The whole server dies in the middle and comes back: the job waits for it, and finishes by itself."""
     command = ["restore", "--tenants-file", shop.names, "--execute", "--job"]
     for wait_s in points(time_of(shop, *command), seed=3)[1:-1:2]:
@@ -102,13 +119,21 @@ def test_the_server_is_killed(shop: Shop, durable_server: Server) -> None:
         shop.destroy()
 
 
-def crash(server: Server) -> None:
-    """kill -9 one of the server's processes: the server ends all of them, recovers from its log, and goes on."""
-    with server.connect() as connection:
-        row = connection.execute("SELECT pg_backend_pid()").fetchone()
-        assert row is not None
-        subprocess.run(["kill", f"-{signal.SIGKILL.value}", str(row[0])], check=True)
-    until(lambda: answers(server), "the server to recover")
+@pytest.mark.slow
+def test_the_server_is_killed_under_a_direct_restore(shop: Shop, durable_server: Server) -> None:
+    """No job, nobody waits for long: whole tenants or none after the crash, and the same command finishes."""
+    shop.configure("[jobs]\nfrom_tenants = 1000")
+    command = ["restore", "--tenants-file", shop.names, "--execute"]
+    for wait_s in points(time_of(shop, *command), seed=4):
+        client = shop.outlast.start("--json", *command)
+        time.sleep(wait_s)
+        durable_server.kill()
+        durable_server.start_again()
+        ended(client)
+        shop.check_no_halves()
+        shop.outlast.done(*command)
+        shop.check()
+        shop.destroy()
 
 
 def answers(server: Server) -> bool:
