@@ -175,10 +175,16 @@ class Server:
         """kill -9 of the server and of every process of it, as when its machine fails; see `start_again`."""
         pid = self._postmaster()
         assert pid is not None
-        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
-        for one in (pid, *map(int, children.split())):  # the first starts no others any more
+        os.kill(pid, signal.SIGSTOP)  # so that it starts no others meanwhile
+        found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
+        children = [int(one) for one in found.split()]
+        for one in (pid, *children):
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while any(map(_holds_memory, children)):  # a server does not start while another's memory is in use
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
     def _postmaster(self) -> int | None:
         try:
@@ -220,6 +226,14 @@ def embedded_binaries() -> Path:
         for path in [install, *install.parents]:
             path.chmod(path.stat().st_mode | 0o555)
     return install / "bin"
+
+
+def _holds_memory(process: int) -> bool:
+    """Whether it is there and no zombie: of a zombie the command line is empty."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def free_port() -> int:
