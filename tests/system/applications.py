@@ -10,7 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from tests.servers import PASSWORD, Server
@@ -64,6 +67,14 @@ def install(root: Path) -> Pretix:
     return pretix
 
 
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """No other process of these tests is in such a block meanwhile."""
+    with (root / ".venv" / "applications.lock").open("w") as file:
+        flock(file, LOCK_EX)
+        yield
+
+
 def migrate(pretix: Pretix, server: Server) -> Path:
     """The dump of an empty database that the application's own migrations made on `server`."""
     if pretix.dump.exists():
@@ -84,6 +95,6 @@ def migrate(pretix: Pretix, server: Server) -> Path:
 
 def _run(*command: str, environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(
-        command, env=os.environ | (environment or {}), capture_output=True, text=True, check=False, timeout=900
+        command, env=os.environ | (environment or {}), capture_output=True, text=True, check=False, timeout=1800
     )
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"

@@ -55,8 +55,8 @@ LEFT_OPEN = {
 
 @pytest.fixture(scope="module")
 def migrated(debian_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pretix = applications.install(ROOT)
-    return applications.migrate(pretix, debian_server)
+    with applications.alone(ROOT):  # of several workers one installs and migrates it, and the others take what it made
+        return applications.migrate(applications.install(ROOT), debian_server)
 
 
 @pytest.fixture(params=["PostgreSQL 15", "PostgreSQL 18"])
