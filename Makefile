@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= $(shell expr $$(nproc) + 1)
 BIN := .venv/bin
+# Neighbouring tests on one worker: what a module's tests share is then built once, not once a worker.
+PYTEST := $(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 # No Python is fetched from elsewhere: the one that is here is used, and packages come from PyPI alone.
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
@@ -32,15 +34,15 @@ replay: .venv/.ready ## Destroy tenants of an embedded database, restore them, a
 	@$(BIN)/outlast replay $(REPLAY)
 
 test: .venv/.ready ## The tests that need nothing but this folder.
-	$(BIN)/pytest -q -n $(WORKERS) -m "not system and not slow" $(TESTS)
+	$(PYTEST) -m "not system and not slow" $(TESTS)
 
 test-system: .venv/.ready ## The tests that need Debian's PostgreSQL 15, age, zstd and ssh-keygen (installs them).
 	@.ci/packages
-	$(BIN)/pytest -q -n $(WORKERS) -m "system and not slow" $(TESTS)
+	$(PYTEST) -m "system and not slow" $(TESTS)
 
 test-all: .venv/.ready ## Every test, the slow variants too.
 	@.ci/packages
-	$(BIN)/pytest -q -n $(WORKERS) $(TESTS)
+	$(PYTEST) $(TESTS)
 
 lint: .venv/.ready ## Style and types.
 	$(BIN)/ruff check .

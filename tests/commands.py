@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_S = 300
+from tests import warm
+from tests.warm import EXECUTABLE as EXECUTABLE
 
-EXECUTABLE = Path(sys.executable).parent / "outlast"
+TIMEOUT_S = 300
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "XDG_RUNTIME_DIR", "COVERAGE_PROCESS_START")
 
@@ -53,15 +53,12 @@ class Outlast:
         timeout_s: float = TIMEOUT_S,
     ) -> Result:
         """Run to the end, whatever the exit code."""
-        done = subprocess.run(
-            [EXECUTABLE, *arguments],
-            cwd=self.folder,
-            env=self._environment(environment),
-            input=stdin if stdin is not None else "",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
+        done = warm.run(
+            arguments,
+            folder=self.folder,
+            environment=self._environment(environment),
+            stdin=stdin or "",
+            timeout_s=timeout_s,
         )
         return Result(arguments, done.returncode, done.stdout, done.stderr)
 

@@ -12,7 +12,9 @@ types_catalogue, fault/faults.
     debian_database a fresh database's URL on it.
     (worlds)        tests/worlds.py makes whole multi-tenant databases from a seed; see its docstring for the use.
     moto_s3         tests.buckets.Bucket on a real S3 protocol server; the AWS_* variables are set for the test too.
-    outlast         tests.commands.Outlast: run the installed command in a project folder of its own.
+    outlast         tests.commands.Outlast: run the installed command in a project folder of its own. A command that is
+                    waited for is forked from a process that has the imports done (tests/warm.py); one that is started
+                    and left running, or killed, is started as users start it.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from tests import warm
 from tests.commands import EXECUTABLE
 
 TIMEOUT_S = 60
@@ -67,10 +68,13 @@ class Serving:
         return {"PATH": os.environ["PATH"], "OUTLAST_NOTIFY": self.notify, "OUTLAST_PAGING": self.paging}
 
     def run(self, *arguments: str, stdin: str = "") -> dict[str, Any]:
-        done = subprocess.run(
-            [EXECUTABLE, *arguments, "--json"], cwd=self.folder, env=self._environment(), input=stdin,
-            capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
+        done = warm.run(
+            (*arguments, "--json"),
+            folder=self.folder,
+            environment=self._environment(),
+            stdin=stdin,
+            timeout_s=TIMEOUT_S,
+        )
         answer: dict[str, Any] = json.loads(done.stdout)
         assert answer["ok"], answer
         return answer
