@@ -76,10 +76,10 @@ def _ended(request: Mapping[str, object], streams: list[int], timeout_s: float) 
     with ours:
         with theirs:
             socket.send_fds(_warm(), [json.dumps(request).encode()], [*streams, theirs.fileno()])
-        ours.settimeout(timeout_s)
         with ours.makefile("r") as answers:
             pid = answers.readline()
             assert pid, "the process that commands are forked from has ended"
+            ours.settimeout(timeout_s)
             try:
                 return int(answers.readline())
             except TimeoutError:
@@ -205,4 +205,4 @@ def _become(request: dict[str, object], descriptors: list[int]) -> None:
         open(fd, mode, lines, stream.encoding, stream.errors, closefd=False)  # noqa: SIM115 - open as long as we are
         for fd, mode, lines, stream in ((0, "r", -1, sys.stdin), (1, "w", -1, sys.stdout), (2, "w", 1, sys.stderr))
     )
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc, assignment]

@@ -67,7 +67,7 @@ def test_a_running_follower_tells_its_figures_and_flushes_when_it_is_stopped(pro
         _connected(project)
         with psycopg.connect(project.url, autocommit=True) as connection:
             connection.execute("INSERT INTO task (account_id, body) VALUES (2, 'last words')")
-        time.sleep(0.5)  # it is on its way; were it not there yet, the stop would leave it to the next start
+        _received(project)
     finally:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
@@ -88,8 +88,22 @@ def _until(process: subprocess.Popen[str], kind: str) -> list[dict[str, object]]
 
 
 def _connected(project: Project) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     with psycopg.connect(project.url, autocommit=True) as connection:
         while not connection.execute("SELECT 1 FROM pg_replication_slots WHERE active").fetchone():
             assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def _received(project: Project) -> None:
+    """Returns when the follower has told the server that it has all that is committed until now."""
+    deadline = time.monotonic() + 60
+    with psycopg.connect(project.url, autocommit=True) as connection:
+        (until,) = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone() or (None,)
+        reached = (
+            "SELECT 1 FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid"
+            " WHERE database = current_database() AND write_lsn >= %s::pg_lsn"
+        )
+        while not connection.execute(reached, [until]).fetchone():
+            assert time.monotonic() < deadline, "it was not received"
             time.sleep(0.02)

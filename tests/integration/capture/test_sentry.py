@@ -37,7 +37,7 @@ def facts(*tenants: str, xid: int = 7, provisional: bool = False) -> list[Fact]:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.01)

@@ -119,7 +119,7 @@ def test_a_cut_connection_is_a_passing_fault(any_database: str) -> None:
     """So that it is tried again, and so is a lock that was waited for too long."""
     session = connect(Target(any_database), role="test")
     with psycopg.connect(any_database, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s)", [session.info.backend_pid])
+        other.execute("SELECT pg_terminate_backend(%s, 60000)", [session.info.backend_pid])
     with pytest.raises(psycopg.Error) as caught:
         session.execute("SELECT 1")
     assert explain(caught.value, "read").retryable
