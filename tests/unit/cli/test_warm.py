@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import threading
 
 import pytest
 
 from tests.commands import Outlast
+
+_EACH_FIRST = """
+import gc, importlib, os, pkgutil, sys
+import outlast.cli
+names = [one.name for one in pkgutil.iter_modules(outlast.cli.__path__, "outlast.cli.")]
+for name in names:
+    importlib.import_module(name)
+for name in [name for name in sys.modules if name.partition(".")[0] == "outlast"]:
+    del sys.modules[name]  # what others wrote stays
+gc.disable()
+for name in names:
+    if (pid := os.fork()) == 0:
+        importlib.import_module(name)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, name
+"""
 
 
 @pytest.mark.parametrize(
@@ -51,3 +68,9 @@ def test_one_that_takes_too_long_is_killed(outlast: Outlast) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             outlast("init", url, "--tenant-table", "t", "--tenant-label", "l", "--vault", "vault", timeout_s=1)
     assert outlast("--version").exit_code == 0
+
+
+def test_every_command_can_be_the_first_to_be_imported() -> None:
+    """A circle of imports would end a user's command, and none of those that are forked with everything imported."""
+    done = subprocess.run([sys.executable, "-c", _EACH_FIRST], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
