@@ -46,10 +46,14 @@ class Database:
         run(self.url, *(statement.replace("«", "").replace("»", f"_{self.tag}") for statement in statements))
 
     def may_log_in(self, name: str) -> bool:
+        """When this returns its session has ended: a halt would find it otherwise."""
         try:
-            self.connect(name).close()
+            with self.connect(name) as connection:
+                pid = connection.info.backend_pid
         except psycopg.OperationalError as error:
             return "not permitted to log in" not in str(error)
+        with psycopg.connect(self.url, autocommit=True) as look_on:
+            until(lambda: row(look_on, f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") == "0")
         return True
 
     def codes(self, *roles: str, ours: tuple[str, ...] = (), accept: bool = False, url: str | None = None) -> set[str]:
