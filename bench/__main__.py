@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import backup, folding, follow, following, latency, memory, rehearse, restore, scale, tools
+from bench import backup, folding, follow, following, latency, memory, rehearse, relay, restore, scale, tools
 from bench.database import Size, build
 from bench.document import DOCUMENT, document, merged
 from bench.figures import Figure
@@ -101,6 +101,7 @@ PARTS = {
     "rehearse": measured_rehearsal,
     "scale": measured_crowd,
     "tools": tools.measure,
+    "relay": relay.measure,
 }
 
 
