@@ -27,7 +27,7 @@ PASSWORD = "correct horse battery"
 
 _CONFIGURATION = """
 [vault]
-url = "/nonexistent/vault"
+url = "{vault}"
 id = "none"
 recipients = ["age1none"]
 signers = ["ssh-ed25519 none"]
@@ -52,11 +52,12 @@ class Serving:
     paging: str = ""  # OUTLAST_PAGING: which service reaches which kind of contact
     settings: str = ""
     upstream_settings: str = ""
+    vault: str = "/nonexistent/vault"
     process: subprocess.Popen[str] | None = None
     url: str = ""
 
     def __post_init__(self) -> None:
-        text = _CONFIGURATION.format(settings=self.settings)
+        text = _CONFIGURATION.format(settings=self.settings, vault=self.vault)
         for name, (kind, url) in self.upstreams.items():
             text += (
                 f'[upstreams.{name}]\nkind = "{kind}"\nurl = "{url}"\nkey_command = "echo key-{name}"\n'
