@@ -110,6 +110,7 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
         Entry("forget", "forget", "Plan to give up single runs of the vault."),
         Entry("prune", "prune", "Plan to remove what retention no longer keeps, in two steps."),
         Entry("hold", "hold", "Keep a tenant or a run whatever retention says."),
+        Entry("keys", "keys", "Say which of the vault's keys this host has, and give it new ones to write with."),
         Entry("erase", "erase", "Plan to destroy a tenant's key, so that nothing of theirs can be read again."),
     ),
 }

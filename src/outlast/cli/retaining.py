@@ -34,8 +34,8 @@ def finish(invocation: Invocation, plan: RetentionPlan, *, execute: bool) -> Exi
     executed = execute and not plan.is_empty
     if executed:
         _carry_out(invocation, plan)
-    else:
-        invocation.state.put(_SPACE, plan.id, json.dumps(plan.to_json()).encode())
+    if executed or not plan.is_empty:
+        invocation.state.put(_SPACE, plan.id, json.dumps({**plan.to_json(), "executed": executed}).encode())
     lines = plan.describe()
     if executed:
         lines.append("Done.")
@@ -60,6 +60,14 @@ def kept(invocation: Invocation, plan_id: str) -> RetentionPlan | None:
 
     value = invocation.state.get(_SPACE, plan_id)
     return None if value is None else RetentionPlan.from_json(json.loads(value))
+
+
+def listed(invocation: Invocation) -> list[tuple[RetentionPlan, bool]]:
+    """The plans of these commands that this host knows, each with whether it was carried out."""
+    from outlast.vault.retention import RetentionPlan
+
+    found = [json.loads(value) for _, value in invocation.state.items(_SPACE)]
+    return [(RetentionPlan.from_json(fields), bool(fields.get("executed"))) for fields in found]
 
 
 def _carry_out(invocation: Invocation, plan: RetentionPlan) -> None:

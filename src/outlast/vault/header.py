@@ -49,8 +49,8 @@ def verify_header(store: Store, pin: VaultPin) -> dict[str, Any]:
     """The header, held against the pin, and the naming key's object against the header. Raises CorruptionError."""
     what = f"the header {HEADER_PATH}"
     fields = decode_record(store.get(HEADER_PATH), NAMESPACE_HEADER, pin.signers, what)
-    said = fields.get("id"), fields.get("recipients"), fields.get("signers")
-    if said != (pin.id, list(pin.recipients), list(pin.signers)):
+    said = fields.get("id"), fields.get("recipients")
+    if said != (pin.id, list(pin.recipients)) or not set(fields.get("signers", ())) <= set(pin.signers):
         raise CorruptionError(
             f"{what} does not say what outlast.toml pins",
             hint="Where keys were replaced on purpose this is expected; otherwise trust outlast.toml.",

@@ -160,20 +160,11 @@ class WriterKeys:
     @classmethod
     def load(cls, directory: Path, recipients: Sequence[str]) -> WriterKeys:
         """Read `naming.key` and `signing.key`. Raises VaultKeyError with the file's name."""
-        naming = _read_key(directory / "naming.key").strip()
-        try:
-            key = bytes.fromhex(naming)
-        except ValueError as error:
-            raise VaultKeyError(
-                f"{directory / 'naming.key'} is not hexadecimal",
-                hint="Put it back: `age -d -i RECOVERY-KEY naming.age > naming.key` with the vault's naming.age.",
-            ) from error
-        return cls(key, Signer(_read_key(directory / "signing.key")), tuple(recipients))
+        return cls(read_naming(directory), read_signer(directory), tuple(recipients))
 
     def save(self, directory: Path) -> None:
         """Write both files, readable by their owner only. Raises VaultKeyError where one exists."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_secret(directory / "naming.key", self.naming.hex() + "\n")
+        save_naming(directory, self.naming)
         write_secret(directory / "signing.key", self.signer.private)
 
     @classmethod
@@ -202,6 +193,28 @@ class WriterKeys:
         ]
         text = "\n".join([*lines, str(identity), ""])
         return NewKey(recipient, seal(self.recipients, text.encode("utf-8", "surrogateescape")))
+
+
+def read_naming(directory: Path) -> bytes:
+    """The naming key of this host. Raises VaultKeyError with the file's name."""
+    path = directory / "naming.key"
+    try:
+        return bytes.fromhex(_read_key(path).strip())
+    except ValueError as error:
+        raise VaultKeyError(
+            f"{path} is not hexadecimal", hint="Move it away and take it out of the vault again: outlast keys new"
+        ) from error
+
+
+def save_naming(directory: Path, naming: bytes) -> None:
+    """Write the naming key, readable by its owner only. Raises VaultKeyError where there is one."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_secret(directory / "naming.key", naming.hex() + "\n")
+
+
+def read_signer(directory: Path, name: str = "signing.key") -> Signer:
+    """A signing key of this host. Raises VaultKeyError with the file's name."""
+    return Signer(_read_key(directory / name))
 
 
 def prefix_of(naming: bytes, source: str, tenant: TenantKey) -> str:
@@ -243,7 +256,7 @@ def _read_key(path: Path) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise VaultKeyError(
             f"cannot read the key {path}: {why}",
-            hint="Put it back from where you keep copies; `outlast init` made it. Run as the user who owns it.",
+            hint="Run as the user who owns it, or put it back from a copy. Where there is none: outlast keys",
             code="missing-key",
         ) from error
 
