@@ -95,6 +95,6 @@ def migrate(pretix: Pretix, server: Server) -> Path:
 
 def _run(*command: str, environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(
-        command, env=os.environ | (environment or {}), capture_output=True, text=True, check=False, timeout=1800
+        command, env=os.environ | (environment or {}), capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"

@@ -53,7 +53,7 @@ def verify_header(store: Store, pin: VaultPin) -> dict[str, Any]:
     if said != (pin.id, list(pin.recipients)) or not set(fields.get("signers", ())) <= set(pin.signers):
         raise CorruptionError(
             f"{what} does not say what outlast.toml pins",
-            hint="Where keys were replaced on purpose this is expected; otherwise trust outlast.toml.",
+            hint="Trust outlast.toml. It names the signers of all times: put back the line of one that was taken out.",
             code="header",
         )
     return fields
