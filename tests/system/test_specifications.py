@@ -106,7 +106,7 @@ def _described(connector: Connector) -> list[Resource]:
 
 def _was_asked(connector: Connector, resource: Resource, asked: set[str], site: Any) -> bool:
     """Whether a request went to the resource's endpoint, or it came whole with its parent."""
-    if resource.inline is not None and not resource.inline[1]:
+    if resource.comes_with_parent:
         return True
     path = resource.path.partition("?")[0]
     for name, value in site.items():

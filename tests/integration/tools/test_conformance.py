@@ -53,6 +53,15 @@ def test_a_backup_of_what_did_not_change_writes_no_object(host: Host) -> None:
     assert (again.objects, again.rows_read) == (1, 0)
 
 
+def test_a_full_backup_takes_nothing_for_unchanged(host: Host) -> None:
+    """With --full every document is fetched again, and the vault ends equal to the vendor."""
+    host.back_up()
+    before = len(host.world.fake.log)
+    host.back_up(full=True)
+    check(host)
+    assert len(host.world.fake.log) - before >= before * 0.9
+
+
 def test_between_reconciliations_only_changes_are_asked_for(host: Host) -> None:
     """What has a cursor costs requests for its changes; what was added and changed is in the vault all the same."""
     host.back_up(reconcile=DAY)
@@ -157,6 +166,18 @@ def test_killed_at_any_request_and_resumed_nothing_is_lost_or_doubled(host: Host
     assert whole < 10_000
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_killed_again_and_again_inside_a_page_each_run_goes_further(host: Host, full: bool) -> None:
+    """A list costs one page, its details a request each: with four requests a run the backup comes to its end."""
+    host.world.fake.page_size = 1000
+    runs = 1
+    while _back_up_until(host, 4, full=full):
+        host.clock.waited_s = 0
+        runs += 1
+        assert runs < 400, "no progress"
+    check(host)
+
+
 STEPS = [7, pytest.param(1, marks=pytest.mark.slow)]
 """At every seventh point; at every one in the slow variant."""
 
@@ -256,7 +277,7 @@ def test_a_large_file_passes_through_in_parts(tmp_path: Path) -> None:
         assert b"".join(map(base64.b64decode, parts)) == data
 
 
-def _back_up_until(host: Host, requests: int) -> bool:
+def _back_up_until(host: Host, requests: int, **options: Any) -> bool:
     real = client.PatientSession.send
     made = 0
 
@@ -270,7 +291,7 @@ def _back_up_until(host: Host, requests: int) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client.PatientSession, "send", send)
         try:
-            host.back_up()
+            host.back_up(**options)
         except Killed:
             return True
     return False

@@ -144,6 +144,11 @@ class Resource:
     described: bool = True  # whether the vendor's published specification has it
     write: Write = field(default_factory=Write)
 
+    @property
+    def comes_with_parent(self) -> bool:
+        """Whether the parent always holds all of them: they need not be asked for."""
+        return self.inline is not None and not self.inline[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from outlast.core.document import decode_row
 from outlast.sources.source import Notice, Watcher
+from outlast.sources.tools.children import Children
 from outlast.sources.tools.client import Client, RefusedError
 from outlast.sources.tools.connector import Connector, Resource, content_of
-from outlast.sources.tools.listing import REFRESH, Listing, Round
+from outlast.sources.tools.documents import REFRESH, Documents, document_of
+from outlast.sources.tools.listing import Listing
 from outlast.sources.tools.mirror import Mirror
+from outlast.sources.tools.round import Round
 
 RESUMED_WITHIN = timedelta(hours=12)
 """An interrupted round is taken up within this. Its moment is when it began."""
@@ -69,8 +71,18 @@ class Fetch:
         self._notices: list[Notice] = []
         self._note = self._begin(now)
         started = datetime.fromisoformat(self._note["started"])
-        self._round = Round(self._note["round"], started, options.full, site, options.content_bytes_max, options.begins)
-        self._listing = Listing(connector, client, mirror, self._round, watcher)
+        self._round = Round(
+            self._note["round"],
+            started,
+            options.full,
+            site,
+            connector.title,
+            options.content_bytes_max,
+            options.begins,
+        )
+        self._documents = Documents(connector, client, mirror, self._round, watcher)
+        self._listing = Listing(connector, client, mirror, self._round, self._documents)
+        self._children = Children(connector, client, mirror, self._round, self._documents)
 
     def run(self) -> Fetched:
         """Bring the mirror to what the site is now. Raises an OutlastError; what was fetched by then is kept."""
@@ -92,7 +104,8 @@ class Fetch:
     def _begin(self, now: datetime) -> dict[str, Any]:
         note = self._mirror.note("round")
         started = datetime.fromisoformat(note["started"]) if note else now
-        if note and note["open"] and not self._options.full and now - started < RESUMED_WITHIN:
+        taken_up = not self._options.full or note.get("full", False)  # what was taken for unchanged is not full
+        if note and note["open"] and taken_up and now - started < RESUMED_WITHIN:
             return note
         reconciled = note.get("reconciled")
         due = reconciled is None or now - datetime.fromisoformat(reconciled) >= self._options.reconcile
@@ -104,6 +117,7 @@ class Fetch:
             "started": now.isoformat(),
             "open": True,
             "done": [],
+            "full": self._options.full,
             "whole": due or self._options.full,
             "sweeps": sweeps or due or self._options.full,
             "reconciled": reconciled,
@@ -160,23 +174,24 @@ class Fetch:
         begun = f"children of {resource.name}"
         swept = self._note["sweeps"] or not self._mirror.version(resource.name)
         all_of_them = swept if not resource.only_with_parent else resource.loose and self._note["whole"]
-        if (all_of_them or self._options.full) and self._mirror.note(begun).get("round") != self._round.number:
+        full = self._options.full and not resource.comes_with_parent
+        if (all_of_them or full) and self._mirror.note(begun).get("round") != self._round.number:
             with self._mirror.writing():
                 self._mirror.todo_all(resource.name, resource.parent)
                 self._mirror.put_note(begun, {"round": self._round.number})
         at_once = _PARENTS_AT_ONCE if resource.bulk is None else resource.bulk.at_once_max
         while batch := self._mirror.next_todo(resource.name, at_once):
             if resource.bulk is not None:
-                self._listing.children_together(resource, resource.bulk, {key: name for name, key, _ in batch})
+                self._children.of_many(resource, resource.bulk, {key: name for name, key, _ in batch})
                 continue
             for name, key, row in batch:
-                self._listing.children(resource, key, _document(row), name)
+                self._children.of(resource, key, document_of(row), name)
 
     def _fetch_contents(self, resource: Resource) -> None:
         table = content_of(resource.name)
         while batch := self._mirror.next_todo(table, _PARENTS_AT_ONCE):
             for name, key, row in batch:
-                self._listing.content(resource, key, _document(row), name)
+                self._children.content(resource, key, document_of(row), name)
         for left in self._round.left_out:
             text = f"a file is larger than attachment_mb_max and is not kept: {left}"
             self._notices.append(Notice("warning", "large-file", text, promise="protect"))
@@ -187,7 +202,7 @@ class Fetch:
         todo = resource.name + REFRESH
         while batch := self._mirror.next_todo(todo, _PARENTS_AT_ONCE):
             for name, key, _ in batch:
-                there = self._listing.refresh(resource, key)
+                there = self._documents.refresh(resource, key)
                 with self._mirror.writing():
                     if not there:
                         self._mirror.remove(resource.name, [key])
@@ -212,7 +227,3 @@ class Fetch:
         """The same error, with the name that a person would write into outlast.toml."""
         hint = error.hint and error.hint.replace('skip = ["…"]', f'skip = ["{resource.name}"]')
         return RefusedError(error.message, status=error.status, hint=hint, code=error.code)
-
-
-def _document(row: bytes) -> dict[str, object]:
-    return decode_row(row, source="", tenant="", table="").document

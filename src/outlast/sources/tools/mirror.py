@@ -56,6 +56,14 @@ class Entry:
     parent: tuple[str, str] | None = None  # resource and key
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The time as it was listed when a document was kept, and the round in which it was seen last."""
+
+    stamp: str
+    round: int
+
+
 class Mirror:
     """One source's documents and notes. One process at a time (the writer's lock sees to that)."""
 
@@ -167,12 +175,12 @@ class Mirror:
         """It is still there."""
         self._connection.execute("UPDATE document SET round = ? WHERE name = ?", (round_, self._name(resource, key)))
 
-    def stamp(self, resource: str, key: str) -> str | None:
-        """The time as it was listed when the document was kept; None for what is not known."""
+    def seen(self, resource: str, key: str) -> Seen | None:
+        """As what a document was seen last; None for what is not known."""
         row = self._connection.execute(
-            "SELECT label FROM document WHERE name = ?", (self._name(resource, key),)
+            "SELECT label, round FROM document WHERE name = ?", (self._name(resource, key),)
         ).fetchone()
-        return None if row is None else json.loads(self._open(row[0]))[1]
+        return None if row is None else Seen(json.loads(self._open(row[0]))[1], row[1])
 
     def row(self, resource: str, key: str) -> bytes | None:
         found = self._connection.execute(
