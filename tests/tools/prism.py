@@ -138,5 +138,12 @@ def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def violations(log: Path) -> list[str]:
-    """What Prism found wrong with requests and with answers, by its log."""
-    return re.findall(r"Violation: ([^\n]*)", log.read_text(encoding="utf-8", errors="replace"))
+    """What Prism found wrong with requests and answers, by its log: `get /users: response.body … must be string`."""
+    found, asked = [], ""
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
+        if received := re.search(r"\[HTTP SERVER\] (\w+ \S+) .*Request received", plain):
+            asked = received[1]
+        if told := re.search("Violation: (.*)", plain):
+            found.append(f"{asked}: {told[1]}")
+    return found
