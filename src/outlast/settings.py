@@ -340,6 +340,11 @@ class IncidentSettings(Section):
         "from the vault.",
     )
     contacts_source: str = Field(default="main", description="The source of that table.")
+    inside: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts of your own network that subscribers' web hooks may call. Others are called only at public "
+        "addresses.",
+    )
     people: dict[str, str] = Field(
         default_factory=dict,
         description="How people of the team are reached: a name, and the environment variable that holds its Apprise "

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from outlast.incident.driving import Driver, Restored
     from outlast.incident.incident import Incident
     from outlast.incident.journal import Journal
-    from outlast.incident.letters import Desk
+    from outlast.incident.letters import Desk, Letter
     from outlast.incident.page import PageSpec
     from outlast.incident.subscribers import Channel, Wish
     from outlast.incident.teller import Reach, Teller
@@ -348,18 +348,24 @@ def delivering(invocation: Invocation, teller: Teller, say: Callable[[str], None
 def senders_of(invocation: Invocation, teller: Teller) -> Mapping[Channel, Callable[[], Sender]]:
     from outlast.incident.channels.chat import Chat
     from outlast.incident.channels.mail import Mailer, MailServer
+    from outlast.incident.channels.outside import Outside
     from outlast.incident.channels.webhook import Webhooks
     from outlast.incident.subscribers import Channel
 
+    outside = Outside(invocation.config.document.incident.inside)
     mail = invocation.config.document.mail
 
     def secret(subscriber: str) -> str | None:
         found = teller.subscribers.get(subscriber)
         return None if found is None else found.secret
 
+    def said_again(letter: Letter) -> str:
+        found = None if letter.subscriber is None else teller.subscribers.get(letter.subscriber)
+        return teller.desk.said_again("" if found is None else found.wish.language)
+
     senders: dict[Channel, Callable[[], Sender]] = {
-        Channel.WEBHOOK: lambda: Webhooks(secret),
-        Channel.APPRISE: Chat,
+        Channel.WEBHOOK: lambda: Webhooks(secret, outside),
+        Channel.APPRISE: lambda: Chat(said_again),
     }
     if mail.url is not None:
         if mail.sender is None:
@@ -368,5 +374,5 @@ def senders_of(invocation: Invocation, teller: Teller) -> Mapping[Channel, Calla
         if password is None and mail.password_command is not None:
             password = printed(mail.password_command, "[mail] password_command")
         server, sender = MailServer.parse(mail.url, password), mail.sender
-        senders[Channel.EMAIL] = lambda: Mailer(server, sender, teller.desk.unsubscribe)
+        senders[Channel.EMAIL] = lambda: Mailer(server, sender, teller.desk.unsubscribe, said_again)
     return senders

@@ -65,6 +65,8 @@ def add(
     from outlast.incident.subscribers import Channel, Subscribers, Wish
 
     invocation = Invocation.of(context)
+    if channel is ChannelWord.WEBHOOK:
+        _refuse_inner(address, invocation.config.document.incident.inside)
     wish = Wish(Channel(channel.value), address, language, component, tenant)
     one = Subscribers(database_of(invocation)).add(wish, datetime.now(UTC), confirmed=True)
     told = f"Subscribed ({one.id})."
@@ -135,6 +137,25 @@ def bounced(
         Subscribers(database).bounced(subscriber)
     told = "No report of a letter that is ours." if subscriber is None else f"Counted for {subscriber}."
     return invocation.output.finish({"subscriber": subscriber}, told)
+
+
+def _refuse_inner(address: str, inside: tuple[str, ...]) -> None:
+    """Say it now where a web hook would never be called; a name that is not known at this moment may be later."""
+    import httpcore
+    import httpx
+
+    from outlast.incident.channels.outside import InsideError, Outside
+
+    try:
+        url = httpx.URL(address)
+        Outside(inside).addresses(url.raw_host.decode("ascii"), url.port or 443)
+    except InsideError as error:
+        raise UsageError(
+            f"that web hook would not be called: {error}",
+            hint=f'If it is meant, write into outlast.toml under [incident]: inside = ["{url.host}"]',
+        ) from error
+    except (httpx.InvalidURL, httpcore.ConnectError):
+        return
 
 
 def _address(one: object) -> str:

@@ -56,7 +56,7 @@ def _once(invocation: Invocation, teller: Teller) -> ExitCode:
     with delivering(invocation, teller, invocation.output.warn) as delivery:
         delivery.drain()
     counts = teller.outbox.counts()
-    waiting = counts.get(LetterState.QUEUED, 0)
+    waiting = counts.get(LetterState.QUEUED, 0) + counts.get(LetterState.UNCLEAR, 0)
     text = f"Looked after once: {counts.get(LetterState.SENT, 0):,} letters sent in all, {waiting:,} wait."
     return invocation.output.finish({"letters": {state.value: number for state, number in counts.items()}}, text)
 

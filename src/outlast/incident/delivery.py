@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import zip_longest
 from types import TracebackType
 from typing import Self
 
@@ -105,23 +106,26 @@ class Delivery:
         try:
             # Of slow channels one at a time: what a thread holds behind a dead address waits for it.
             taken = self._outbox.take(channel, TAKE if channel is Channel.EMAIL else 1, self._clock())
-            for one in taken:
+            for one, then in zip_longest(taken, taken[1:]):
                 if channel is Channel.EMAIL:
                     self._throttle.wait(self._stop)
                 if self._stop.is_set():
+                    self._outbox.put_back(taken[taken.index(one) :])
                     break
-                self._record(one, sender.send(one.letter))
+                self._record(one, sender.send(one.letter, again=one.again), then)
         except OutlastError as error:
             self._say(f"letters wait: {error.message}")
             return False
         return bool(taken)
 
-    def _record(self, taken: Taken, outcome: Outcome) -> None:
+    def _record(self, taken: Taken, outcome: Outcome, then: Taken | None) -> None:
+        problem = outcome.problem or ""
         if outcome.went is Went.SENT:
-            self._outbox.sent(taken.letter, self._clock())
-        elif outcome.went is Went.LATER:
-            self._outbox.later(taken, outcome.problem or "", self._clock())
-        else:
-            self._outbox.refused(taken.letter, outcome.problem or "")
+            self._outbox.sent(taken.letter, self._clock(), then)
+        elif outcome.went is Went.REFUSED:
+            self._outbox.refused(taken.letter, problem, then)
             if taken.letter.subscriber is not None:
                 self._subscribers.bounced(taken.letter.subscriber)
+        else:
+            unclear = outcome.went is Went.UNCLEAR
+            self._outbox.later(taken, problem, self._clock(), then, unclear=unclear)

@@ -54,6 +54,10 @@ class Desk:
     def notice(self, incident: str, tenant: str) -> str:
         return f"{self.url}/notice/{self.links.make(NOTICE, (incident, tenant), name='n')}"
 
+    def said_again(self, language: str) -> str:
+        """What a letter says that may have arrived already."""
+        return words(self.language(language))("mail.again")
+
     def language(self, wanted: str) -> str:
         return wanted if wanted in self.page.languages else self.page.languages[0]
 

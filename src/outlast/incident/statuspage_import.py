@@ -40,6 +40,9 @@ def _reason(row: Mapping[str, Any]) -> str | None:
     mode = str(row.get("mode") or "email")
     if mode not in _CHANNELS or not _place(row)[1]:
         return f"{mode}: not carried over"
+    channel, address = _place(row)
+    if channel is Channel.APPRISE and not address.startswith("https://"):
+        return f"{mode}: its address is not https"  # a customer wrote it: it must not choose among Apprise's services
     return None
 
 

@@ -25,11 +25,12 @@ from outlast.incident import letters
 from outlast.incident.channels.chat import Chat
 from outlast.incident.channels.mail import Mailer, MailServer
 from outlast.incident.channels.outcome import Sender, Went
+from outlast.incident.channels.outside import Outside
 from outlast.incident.channels.webhook import Webhooks
 from outlast.incident.conduct import Conduct, Opening
 from outlast.incident.delivery import Delivery
 from outlast.incident.incident import Incident, Severity
-from outlast.incident.letters import Desk
+from outlast.incident.letters import Desk, Letter
 from outlast.incident.outbox import LetterState, Outbox
 from outlast.incident.subscribers import BOUNCES_MAX, Channel, State, Subscribers, Wish
 from outlast.state.database import Database
@@ -46,15 +47,23 @@ def incident(conduct: Conduct) -> Incident:
 
 
 def mailer(mailbox: Letterbox, desk: Desk) -> Mailer:
-    return Mailer(MailServer.parse(mailbox.url, None), SENDER, desk.unsubscribe)
+    return Mailer(MailServer.parse(mailbox.url, None), SENDER, desk.unsubscribe, again(desk))
+
+
+def again(desk: Desk) -> Callable[[Letter], str]:
+    return lambda _: desk.said_again("en")
+
+
+def web_hooks(subscribers: Subscribers, inside: tuple[str, ...] = ("127.0.0.1",)) -> Webhooks:
+    return Webhooks(lambda name: subscribers.get(name).secret, Outside(inside))  # type: ignore[union-attr]
 
 
 def deliver(database: Database, mailbox: Letterbox, desk: Desk) -> None:
     outbox, subscribers = Outbox(database), Subscribers(database)
     senders: Mapping[Channel, Callable[[], Sender]] = {
         Channel.EMAIL: lambda: mailer(mailbox, desk),
-        Channel.WEBHOOK: lambda: Webhooks(lambda name: subscribers.get(name).secret),  # type: ignore[union-attr]
-        Channel.APPRISE: Chat,
+        Channel.WEBHOOK: lambda: web_hooks(subscribers),
+        Channel.APPRISE: lambda: Chat(again(desk)),
     }
     with Delivery(outbox, subscribers, senders) as delivery:
         delivery.drain()
@@ -202,7 +211,7 @@ def test_a_web_hook_is_signed_and_a_dead_one_delays_nobody(
         put(database, desk, incident)
         senders: Mapping[Channel, Callable[[], Sender]] = {
             Channel.EMAIL: lambda: mailer(mailbox, desk),
-            Channel.WEBHOOK: lambda: Webhooks(lambda name: subscribers.get(name).secret),  # type: ignore[union-attr]
+            Channel.WEBHOOK: lambda: web_hooks(subscribers),
         }
         with Delivery(Outbox(database), subscribers, senders):
             mailbox.wait_for(1)
@@ -244,7 +253,7 @@ path, url = Path(sys.argv[1]), sys.argv[2]
 with Database.file(path) as database:
     outbox, subscribers = Outbox(database), Subscribers(database)
     outbox.recover()
-    mailer = Mailer(MailServer.parse(url, None), "s@acme.example", lambda one: "https://x/" + one)
+    mailer = Mailer(MailServer.parse(url, None), "s@acme.example", lambda one: "https://x/" + one, lambda _: "AGAIN")
     senders = {Channel.EMAIL: lambda: mailer}
     with Delivery(outbox, subscribers, senders) as delivery:
         delivery.drain()
@@ -256,7 +265,7 @@ def test_killed_in_the_middle_nobody_is_missed_and_nobody_is_written_to_twice(
     number: int, kills: int, database: Database, tmp_path: Path, mailbox: Letterbox, desk: Desk, incident: Incident
 ) -> None:
     """kill -9 while letters leave, again and again. A letter that was on the wire in that moment is unavoidably sent
-    again, under the same Message-ID, by which mail programs know it: one a kill at the most."""
+    again, under the same Message-ID, by which mail programs know it, and says so: one a kill at the most."""
     wishes = [Wish(Channel.EMAIL, f"u{one}@x.example") for one in range(number)]
     Subscribers(database).add_all(wishes, START, confirmed=True)
     assert put(database, desk, incident) == number
@@ -273,6 +282,8 @@ def test_killed_in_the_middle_nobody_is_missed_and_nobody_is_written_to_twice(
     assert len(twice) <= kills
     for address in twice:
         assert len({str(one["Message-ID"]) for one in mailbox.to(address)}) == 1
+        assert ["AGAIN" in one.get_content() for one in mailbox.to(address)] == [False, True]
+    assert sum("AGAIN" in one.get_content() for _, one in mailbox.letters) <= kills
     assert Outbox(database).counts() == {LetterState.SENT: number}
 
 

@@ -75,6 +75,8 @@ def test_subscribers_of_a_statuspage_are_taken_over_or_counted() -> None:
         {"mode": "email", "email": "a@x.example", "components": ["c1", "gone"]},
         {"mode": "email", "email": "b@x.example", "components": []},
         {"mode": "webhook", "endpoint": "https://x.example/hook"},
+        {"mode": "slack", "endpoint": "https://hooks.slack.com/services/T/B/secret"},
+        {"mode": "slack", "endpoint": "json://10.0.0.1/inner"},
         {"mode": "sms", "phone_number": "123"},
         {"mode": "email", "email": "c@x.example", "quarantined_at": "2026-01-01T00:00:00Z"},
         {"mode": "email", "email": "d@x.example", "purge_at": "2026-12-01T00:00:00Z"},
@@ -84,8 +86,10 @@ def test_subscribers_of_a_statuspage_are_taken_over_or_counted() -> None:
         Wish(Channel.EMAIL, "a@x.example", component="API"),
         Wish(Channel.EMAIL, "b@x.example"),
         Wish(Channel.WEBHOOK, "https://x.example/hook"),
+        Wish(Channel.APPRISE, "https://hooks.slack.com/services/T/B/secret"),
     ]
     assert left_out == {
+        "slack: its address is not https": 1,
         "sms: not carried over": 1,
         "quarantined by Statuspage": 1,
         "never confirmed, or has left": 1,

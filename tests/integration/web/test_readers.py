@@ -1,4 +1,5 @@
-"""What others read our status page with: an unmodified exporter for Statuspage pages, and a feed reader."""
+"""What others read our status page with: an unmodified exporter for Statuspage pages, a feed reader, and the feed's
+own grammar."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from typing import Any
 
 import feedparser
 import pytest
+from lxml import etree
 
 from outlast.incident import site
 from outlast.incident.cadence import Promise
@@ -105,3 +107,75 @@ def test_feeds_are_well_formed_and_say_everything(folder: tuple[Path, str], name
         assert all(found.feed.get(one) for one in ("id", "title", "updated", "author"))
         assert all(entry.get(one) for one in ("id", "title", "updated"))
         assert datetime.fromisoformat(entry.updated).astimezone(UTC) == at(4)
+
+
+ATOM = "{http://www.w3.org/2005/Atom}"
+GRAMMAR = Path(__file__).with_name("atom.rng")
+
+
+def wrong_by_rfc_4287(data: bytes) -> list[str]:
+    """What is wrong with a feed: by the grammar of RFC 4287, and by what the RFC says in words."""
+    grammar = etree.RelaxNG(etree.parse(GRAMMAR))
+    feed = etree.fromstring(data)
+    told = [] if grammar.validate(feed) else [str(one) for one in grammar.error_log]
+    entries = feed.findall(f"{ATOM}entry")
+    if feed.find(f"{ATOM}author") is None and any(one.find(f"{ATOM}author") is None for one in entries):
+        told.append("4.1.1: an author, of the feed or of each entry")
+    if not [one for one in feed.findall(f"{ATOM}link") if one.get("rel") == "self"]:
+        told.append("4.1.1: a link to itself")
+    for one in entries:
+        alternates = [link for link in one.findall(f"{ATOM}link") if link.get("rel", "alternate") == "alternate"]
+        if len({(link.get("type"), link.get("hreflang")) for link in alternates}) < len(alternates):
+            told.append("4.1.1: no two alternate links of one type and language")
+        if not alternates and one.find(f"{ATOM}content") is None:
+            told.append("4.1.2: an alternate link, where there is no content")
+    places = [feed.findtext(f"{ATOM}id"), *(one.findtext(f"{ATOM}id") for one in entries)]
+    if len(set(places)) < len(places):
+        told.append("4.1.1: no id twice")
+    return told + [f"4.2.6: {place} is not absolute" for place in places if "://" not in str(place)]
+
+
+@pytest.mark.parametrize(
+    "stories",
+    [
+        [],
+        [
+            Story(title="Sites <b>& more</b> \x07")
+            .update(1, "First\nword.")
+            .update(4, "Second <i>word</i> \u2028 \x00.")
+        ],
+        [
+            Story(id="i1").update(1, "We are on it."),
+            Story(id="i2", title="").update(2, "Two at once."),
+            Story(id="i3").update(1, "One.").update(5, "Done.", next_in=None, status="resolved"),
+        ],
+    ],
+    ids=["nothing", "markup", "several"],
+)
+def test_the_atom_feed_is_valid_by_rfc_4287(folder: tuple[Path, str], stories: list[Story]) -> None:
+    """By its RELAX NG grammar and by its rules in words, whatever people typed."""
+    place, url = folder
+    written(place, url, *stories)
+    data = (place / "history.atom").read_bytes()
+    assert wrong_by_rfc_4287(data) == []
+    assert len(etree.fromstring(data).findall(f"{ATOM}entry")) == len(stories)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_"),
+    [
+        (b"<updated>2026", b"<updated>26 Nov 2026"),
+        (b"<author>", b"<author><email>nobody</email>"),
+        (b'type="html"', b'type="markdown"'),
+        (b"<title>", b"<title>twice</title><title>"),
+        (b'rel="self"', b'rel="other"'),
+        (b"<published>", b"<when>now</when><published>"),
+    ],
+)
+def test_a_feed_that_is_not_valid_would_be_seen(folder: tuple[Path, str], was: bytes, is_: bytes) -> None:
+    """What the test above relies on."""
+    place, url = folder
+    written(place, url, Story().update(1, "We are on it."))
+    data = (place / "history.atom").read_bytes()
+    assert was in data
+    assert wrong_by_rfc_4287(data.replace(was, is_, 1))

@@ -26,13 +26,14 @@ class Story:
     public: bool = True
     opened: dict[str, Any] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    id: str = "i1"
 
     def __post_init__(self) -> None:
         facts = {"title": self.title, "severity": self.severity, "public": self.public, **self.opened}
         self.add(0, Kind.OPENED, **facts)
 
     def add(self, minutes: float, kind: Kind, **facts: Any) -> Story:
-        self.events.append(Event(IncidentId("i1"), len(self.events) + 1, at(minutes), kind, "ada", facts))
+        self.events.append(Event(IncidentId(self.id), len(self.events) + 1, at(minutes), kind, "ada", facts))
         return self
 
     def update(

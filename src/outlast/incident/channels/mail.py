@@ -17,7 +17,7 @@ from outlast.incident.channels.outcome import SENT, Outcome, Went
 from outlast.incident.letters import Letter
 
 TIMEOUT_S = 30
-_PERMANENT = 500
+_TAKEN, _FORWARDED, _PERMANENT = 250, 251, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +48,24 @@ class Mailer:
         server: MailServer,
         sender: str,
         unsubscribe: Callable[[str], str],
+        said_again: Callable[[Letter], str],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._server = server
         self._sender = sender
         self._unsubscribe = unsubscribe
+        self._said_again = said_again
         self._clock = clock
         self._connection: smtplib.SMTP | None = None
 
-    def send(self, letter: Letter) -> Outcome:
-        message = self._message(letter)
+    def send(self, letter: Letter, *, again: bool = False) -> Outcome:
+        message = self._message(letter, again)
+        data_sent = False
         try:
             connection = self._connection or self._connect()
-            connection.sendmail(parseaddr(self._sender)[1], [letter.address], message.as_bytes(policy=SMTP))
+            self._address(connection, letter.address)
+            data_sent = True
+            code, _ = connection.data(message.as_bytes(policy=SMTP))
         except smtplib.SMTPRecipientsRefused as error:
             ((code, _),) = error.recipients.values()
             return Outcome(_of(code), f"the mail server refused the address ({code})")
@@ -70,8 +75,23 @@ class Mailer:
             return Outcome(Went.LATER, f"the mail server answered {error.smtp_code}")
         except (smtplib.SMTPException, OSError) as error:
             self.close()
-            return Outcome(Went.LATER, f"the mail server could not be used ({type(error).__name__})")
+            went = Went.UNCLEAR if data_sent else Went.LATER
+            return Outcome(went, f"the mail server could not be used ({type(error).__name__})")
+        if code != _TAKEN:
+            self.close()
+            return Outcome(Went.LATER, f"the mail server answered {code}")
         return SENT
+
+    def _address(self, connection: smtplib.SMTP, recipient: str) -> None:
+        """What goes before the letter itself: until its last byte was sent it cannot have arrived."""
+        connection.ehlo_or_helo_if_needed()
+        code, answer = connection.mail(parseaddr(self._sender)[1])
+        if code != _TAKEN:
+            raise smtplib.SMTPSenderRefused(code, answer, self._sender)
+        code, answer = connection.rcpt(recipient)
+        if code not in (_TAKEN, _FORWARDED):
+            connection.rset()
+            raise smtplib.SMTPRecipientsRefused({recipient: (code, answer)})
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -93,7 +113,7 @@ class Mailer:
         self._connection = connection
         return connection
 
-    def _message(self, letter: Letter) -> EmailMessage:
+    def _message(self, letter: Letter, again: bool) -> EmailMessage:
         message = EmailMessage()
         domain = parseaddr(self._sender)[1].rpartition("@")[2]
         message["From"] = self._sender
@@ -105,7 +125,7 @@ class Mailer:
         if letter.subscriber is not None:
             message["List-Unsubscribe"] = f"<{self._unsubscribe(letter.subscriber)}>"
             message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-        message.set_content(letter.body)
+        message.set_content(f"{letter.body}\n\n{self._said_again(letter)}" if again else letter.body)
         return message
 
 

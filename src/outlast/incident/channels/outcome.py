@@ -12,6 +12,7 @@ from outlast.incident.letters import Letter
 class Went(StrEnum):
     SENT = "sent"
     LATER = "later"  # a passing fault: try again
+    UNCLEAR = "unclear"  # the answer was lost: it may have arrived, and is sent again
     REFUSED = "refused"  # the address will never take it: a bounce
 
 
@@ -25,8 +26,9 @@ SENT = Outcome(Went.SENT)
 
 
 class Sender(Protocol):
-    """One thread's way to send. `send` never raises for what the other side does; `close` ends what it kept open."""
+    """One thread's way to send. `send` never raises for what the other side does; a letter that may have arrived
+    already (`again`) says so. `close` ends what it kept open."""
 
-    def send(self, letter: Letter) -> Outcome: ...
+    def send(self, letter: Letter, *, again: bool = False) -> Outcome: ...
 
     def close(self) -> None: ...
