@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from outlast.cli.render import count
 from outlast.cli.render import time as shown_time
+from outlast.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from outlast.cli.opening import Invocation
     from outlast.incident.conduct import Conduct
     from outlast.incident.incident import Incident
     from outlast.incident.report import Mark
+
+
+def done(invocation: Invocation, conduct: Conduct, incident: Incident, told: str) -> ExitCode:
+    """What a command did to an incident, where that stands now, and what comes next."""
+    now = datetime.now(UTC)
+    stands = f"{told}: {incident.title} ({incident.severity.value}, {state_of(incident)})."
+    return invocation.output.finish(fields_of(conduct, incident, now), f"{stands}\n{next_step(conduct, incident, now)}")
 
 
 def state_of(incident: Incident) -> str:

@@ -82,6 +82,13 @@ def page_of(invocation: Invocation) -> PageSpec:
     )
 
 
+def conducting(invocation: Invocation) -> Conduct:
+    """How incidents are led, over the shared state."""
+    from outlast.incident.journal import Journal
+
+    return conduct_of(invocation, Journal(database_of(invocation)))
+
+
 def conduct_of(invocation: Invocation, journal: Journal) -> Conduct:
     """How incidents are led, by [incident]."""
     from outlast.incident.cadence import Promise
