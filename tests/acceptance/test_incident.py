@@ -133,6 +133,32 @@ def test_from_the_alarm_to_the_review_without_a_hand(outlast: Outlast, database:
     everything_down(outlast)
 
 
+def test_a_tenant_is_written_to_at_the_address_that_it_had_last(
+    outlast: Outlast, database: str, letterbox: Letterbox
+) -> None:
+    """Gone from the database and from the newest run, before the moment that the incident is said to have begun: the
+    newest run that has one counts. While the vault is away nobody is passed over; who has no address is named."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(SCHEMA.encode())
+        connection.execute("DELETE FROM users WHERE account_id = 9")
+        outlast.done("init", database, "--tenant-table", "accounts", "--tenant-label", "name")
+        with (outlast.folder / "outlast.toml").open("a") as file:
+            file.write(SETTINGS.format(mail=letterbox.url, port=free_port()))
+        outlast.done("backup")
+        connection.execute("DELETE FROM accounts WHERE id IN (3, 9)")
+        outlast.done("backup")
+    outlast.done(
+        "incident", "open", "Gone", "--publish", "--tenant", "3", "--tenant", "9", "--began", "2020-01-01T00:00"
+    )
+    (outlast.folder / "vault").rename(outlast.folder / "away")
+    assert "could not look after" in outlast.done("incident", "watch", "--once").stderr
+    assert letterbox.letters == []
+    (outlast.folder / "away").rename(outlast.folder / "vault")
+    told = outlast.done("incident", "watch", "--once").stderr
+    assert "tenant-9 (9) is NOT written to: no address is found" in told
+    assert sorted(address for address, _ in letterbox.letters) == ["u1@t3.example", "u2@t3.example"]
+
+
 def summary(port: int) -> Any:
     return httpx.get(f"http://127.0.0.1:{port}/status/api/v2/summary.json").json()
 

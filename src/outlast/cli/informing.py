@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from outlast.cli.contacts import contacts_of
 from outlast.cli.opening import Invocation
 from outlast.cli.serving import DATABASE_FILE, printed
-from outlast.core.errors import NotFoundError, OutlastError, UsageError
+from outlast.core.errors import OutlastError, UsageError
 from outlast.core.tenant import RESERVED
 
 if TYPE_CHECKING:
@@ -26,18 +27,15 @@ if TYPE_CHECKING:
     from outlast.incident.conduct import Conduct
     from outlast.incident.delivery import Delivery
     from outlast.incident.driving import Driver, Restored
-    from outlast.incident.incident import Incident
     from outlast.incident.journal import Journal
     from outlast.incident.letters import Desk, Letter
     from outlast.incident.page import PageSpec
-    from outlast.incident.subscribers import Channel, Wish
+    from outlast.incident.subscribers import Channel
     from outlast.incident.teller import Reach, Teller
     from outlast.state.database import Database
 
 PAGE_FILE = "page.json"
 """What was published last, in the key directory."""
-
-_CONTACTS_MAX = 50
 
 
 def me() -> str:
@@ -154,7 +152,7 @@ def teller_of(invocation: Invocation, database: Database, say: Callable[[str], N
         Outbox(database),
         desk_of(invocation, journal),
         reach_of(invocation),
-        lambda incident, tenants: contacts_of(invocation, incident, tenants),
+        lambda incident, tenants: contacts_of(invocation, incident, tenants, say),
         publisher_of(invocation),
         say,
     )
@@ -195,60 +193,6 @@ def reach_of(invocation: Invocation) -> Reach:
         return len(notifier) > 0 and len(notifier.send(Message(title, body))) < len(notifier)
 
     return reach
-
-
-def contacts_of(invocation: Invocation, incident: Incident, tenants: Sequence[Tenant]) -> Mapping[str, Sequence[Wish]]:
-    """Tenants' own e-mail addresses out of the vault, as they were before the incident began."""
-    settings = invocation.config.document.incident
-    if settings.contacts is None:
-        return {}
-    table, _, column = settings.contacts.rpartition(".")
-    found: dict[str, Sequence[Wish]] = {}
-    for tenant in tenants:
-        found[tenant.key] = _contacts(invocation, incident, tenant, table, column)
-    return found
-
-
-def _contacts(invocation: Invocation, incident: Incident, tenant: Tenant, table: str, column: str) -> list[Wish]:
-    from outlast.core.tenant import TenantKey
-    from outlast.incident.subscribers import Channel, Wish
-
-    source = invocation.config.document.incident.contacts_source
-    # At the moment before, where the log covers it; else what the newest run has. Of a tenant that is gone the newest
-    # state is an empty one, so the first that has an address counts.
-    for at in (f"{incident.began_at:%Y-%m-%dT%H:%M:%SZ}", "latest"):
-        try:
-            addresses = _column(invocation, source, TenantKey(tenant.key), table, column, at)
-        except OutlastError:
-            continue  # that moment is not to be had: the next one is tried, and with none of them nobody is written to
-        if addresses:
-            return [Wish(Channel.EMAIL, address, tenant=tenant.key) for address in addresses]
-    return []
-
-
-def _column(invocation: Invocation, source: str, tenant: str, table: str, column: str, at: str) -> list[str]:
-    from outlast.core.row import fields, value
-    from outlast.core.table import TableName
-    from outlast.restore.history import find_entry, past_at, resolve
-
-    vault = invocation.vault
-    moment = resolve(vault, source, at, invocation.config.key_dir)
-    past = past_at(vault, source, find_entry(vault, source, tenant, moment), moment)
-    stored = past.tables.get(TableName.parse(table))
-    if stored is None:
-        return []
-    if column not in stored.layout.columns:
-        raise NotFoundError(f"[incident] contacts: table {table} has no column {column}")
-    position = stored.layout.columns.index(column)
-    addresses: dict[str, None] = {}
-    for block in past.read(stored):
-        for row in block.splitlines():
-            text = value(fields(row)[position])
-            if text and "@" in text:
-                addresses[text] = None
-            if len(addresses) == _CONTACTS_MAX:
-                return list(addresses)
-    return list(addresses)
 
 
 def report_restored(invocation: Invocation, outcomes: Sequence[tuple[str, TenantPlan]]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -33,6 +33,10 @@ REPUBLISH = timedelta(minutes=5)
 """A page that nothing changed is still written anew this often: its age says that somebody looks after it."""
 
 
+SAID_AGAIN = timedelta(minutes=5)
+"""What fails is tried again at every look, which is every second; the operator is told of it this often."""
+
+
 class Reach(Protocol):
     """Tells a person of the team. `urgent` is a page, which must wake them; False where nobody was reached."""
 
@@ -40,7 +44,8 @@ class Reach(Protocol):
 
 
 Contacts = Callable[[Incident, Sequence[Tenant]], Mapping[str, Sequence[Wish]]]
-"""Tenants' own contacts as of before the incident, by tenant key, from where they survived."""
+"""Tenants' own contacts as of before the incident, by tenant key, from where they survived. Raises an OutlastError
+where they cannot be had now: it is asked again."""
 
 NOTICES_AT_ONCE = 100
 """Looking up contacts reads the vault: so many tenants a look, and the page is not held up by the others."""
@@ -59,9 +64,12 @@ class Teller:
     publish: Callable[[Mapping[str, bytes], datetime], None] | None = None
     say: Callable[[str], None] = lambda _: None
     _published: tuple[datetime, StatusPage] | None = field(default=None, init=False)
+    _now: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
+    _said: dict[str, datetime] = field(default_factory=dict, init=False)
 
     def look(self, now: datetime) -> None:
         """Do everything that is due."""
+        self._now = now
         incidents = self._tried("read the incidents", self.driver.conduct.journal.all) or []
         for incident in incidents:
             self._tried(f"look after {incident.id}", partial(self._look_after, incident, now))
@@ -136,7 +144,10 @@ class Teller:
         try:
             return work()
         except OutlastError as error:
-            self.say(f"could not {doing}: {error.message}")
+            line = f"could not {doing}: {error.message}"
+            if self._now - self._said.get(line, datetime.min.replace(tzinfo=UTC)) >= SAID_AGAIN:
+                self._said[line] = self._now
+                self.say(line)
             return None
 
 
