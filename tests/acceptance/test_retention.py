@@ -2,34 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from outlast.replay import world
 from tests.commands import Outlast
-from tests.servers import Server
-
-
-@pytest.fixture(scope="module")
-def built(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outlast]:
-    """A project with three runs in its vault."""
-    with server.new_database() as database:
-        outlast = Outlast(tmp_path_factory.mktemp("built") / "project")
-        outlast.folder.mkdir()
-        world.build(database, tenants=4, seed=6)
-        outlast.done("init", database, "--tenant-table", "accounts", "--tenant-label", "slug")
-        for _ in range(3):
-            outlast.done("backup")
-        yield outlast
-
-
-@pytest.fixture
-def project(built: Outlast, tmp_path: Path) -> Outlast:
-    """A copy of it for each test: none of them writes to the database."""
-    return Outlast(shutil.copytree(built.folder, tmp_path / "project"))
 
 
 def objects(project: Outlast) -> set[str]:
