@@ -30,7 +30,7 @@ def open_bucket(url: str, what: str) -> ObjectStore:
         )
     if parts.scheme not in _REMOTE:
         raise UsageError(
-            f"{what} cannot be at {parts.scheme}://", hint="Use a folder, or a URL of s3://, gs:// or az://."
+            f"{what} cannot begin with {parts.scheme}://", hint="Use a folder, or a URL of s3://, gs:// or az://."
         )
     return _REMOTE[parts.scheme](parts.netloc, parts.path.strip("/"), dict(parse_qsl(parts.query)))
 

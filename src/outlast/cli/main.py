@@ -6,25 +6,24 @@ libraries inside the functions that need them.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from outlast import __version__
+from outlast.cli import faults
 from outlast.cli.opening import DefaultSource, Invocation
 from outlast.cli.output import Output
-from outlast.core.errors import BugError, ExitCode, OutlastError, UsageError
+from outlast.core.errors import ExitCode, OutlastError
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = run(list(sys.argv[1:] if arguments is None else arguments))
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader (head, less) has all it wanted. What is left goes nowhere, also at the interpreter's own flush.
+    except OSError as error:
+        # Where the reader (head, less) went away it has all it wanted. What is left goes nowhere, also at the
+        # interpreter's own flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            code = Output().fail(OutlastError(f"cannot write the result: {error.strerror}", code="system"))
     sys.exit(code)
 
 
@@ -230,14 +232,19 @@ def run(arguments: list[str]) -> int:
         return output.fail(error)
     except KeyboardInterrupt:
         return _interrupted(output)
-    except BrokenPipeError:
-        return ExitCode.DONE
+    except (BrokenPipeError, SystemExit) as error:  # Typer makes an exit of a broken pipe
+        if output.code is not None:
+            return output.code  # whoever reads the result has enough of it
+        broken = error if isinstance(error, BrokenPipeError) else BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return output.fail(_fault(broken, arguments))
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, it is told and never shown raw
         if isinstance(error, typer.Abort):
             return _interrupted(output)
+        if type(error).__name__ == "NoArgsIsHelpError" and not output.json:
+            return output.usage(str(error))  # a group of commands without one of them
         if hasattr(error, "format_message"):
-            return output.fail(_usage(error))
-        return output.fail(_of_the_system(error, arguments) or _bug(error, arguments))
+            return output.fail(faults.of_usage(error))
+        return output.fail(_fault(error, arguments))
 
 
 def app_command() -> Any:
@@ -272,13 +279,6 @@ def _count_globals(arguments: list[str]) -> int:
     return position
 
 
-def _usage(error: Any) -> OutlastError:
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "outlast"
-    told = str(error.format_message()).strip().rstrip(".")
-    return UsageError(told[:1].lower() + told[1:], hint=f"See: {command} --help")
-
-
 def _interrupted(output: Output) -> ExitCode:
     error = OutlastError(
         "interrupted",
@@ -289,57 +289,9 @@ def _interrupted(output: Output) -> ExitCode:
     return ExitCode.INTERRUPTED
 
 
-def _of_the_system(error: Exception, arguments: list[str]) -> OutlastError | None:
-    """A fault of this machine or of the connection that no command told better. None: it is a bug."""
-    doing = f"finish `outlast {_command(arguments)}`"
-    if isinstance(error, OSError) and error.strerror:
-        place = f" ({error.filename})" if error.filename else ""
-        return OutlastError(
-            f"cannot {doing}: {error.strerror}{place}",
-            hint="Nothing is left half done; set that right, and run the same command again.",
-            code="system",
-        )
-    psycopg = sys.modules.get("psycopg")  # not imported: no error of its
-    if psycopg is not None and isinstance(error, psycopg.OperationalError):
-        from outlast.sources.postgres.session import explain
-
-        return explain(error, doing)
-    return None
-
-
-def _command(arguments: list[str]) -> str:
-    return next(iter(arguments[_count_globals(arguments) :]), "")
-
-
-def _bug(error: Exception, arguments: list[str]) -> OutlastError:
-    """A one-line error, and a report in a file: the traceback, without the values that went through it."""
-    command = _command(arguments)
-    lines = [f"outlast {__version__}, python {sys.version.split()[0]}, command: {command}\n"]
-    # An error's own text may carry a row (a driver's message does), so it is kept only where it can name nothing but
-    # code; of the others the type and where it was raised.
-    for link in _chain(error):
-        told = f": {link}" if isinstance(link, ImportError | AttributeError | NameError) else ""
-        kind = f"{type(link).__module__}.{type(link).__qualname__}"
-        lines += [f"\n{kind}{told}\n", *traceback.format_tb(link.__traceback__)]
-    where = "nowhere: the report could not be written"
-    try:
-        with NamedTemporaryFile("w", prefix="outlast-bug-", suffix=".txt", delete=False, encoding="utf-8") as file:
-            file.writelines(lines)
-        where = str(Path(file.name))
-    except OSError:
-        print("".join(lines), file=sys.stderr)  # the disk is full: better on the screen than lost
-    return BugError(
-        f"a bug in Outlast ({type(error).__name__}) ended `outlast {command}`",
-        hint=f"Please report it with {where} (it has no rows and no secrets).",
-    )
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    links: list[BaseException] = []
-    while error is not None and error not in links:
-        links.append(error)
-        error = error.__cause__ or error.__context__
-    return links
+def _fault(error: Exception, arguments: list[str]) -> OutlastError:
+    command = next(iter(arguments[_count_globals(arguments) :]), "")
+    return faults.of_the_system(error, command) or faults.of_a_bug(error, command)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ A command ends in exactly one `finish`, and returns the exit code that it gives 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -37,11 +39,19 @@ class Output:
     json: bool = False
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
+    code: ExitCode | None = None  # once there is a result: the reader of it may go away from then on
 
     def note(self, text: str) -> None:
         """Say something to the person who waits (stderr). Silent with --json: a script reads one object, no chatter."""
         if not self.json:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        try:
             print(text, file=self.stderr, flush=True)
+        except OSError:
+            # Nobody reads stderr any more (a closed pipe, a full disk): the work is not given up for that.
+            self.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
 
     @property
     def note_width(self) -> int:
@@ -50,7 +60,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Something the person should know although the command goes on (stderr, also with --json)."""
-        print(f"Warning: {text}", file=self.stderr, flush=True)
+        self._say(f"Warning: {text}")
 
     def finish(
         self,
@@ -67,6 +77,7 @@ class Output:
         (exit 3): the result is printed all the same, and the problem after it, to stderr.
         """
         code = exit_code if exit_code is not None else problem.exit_code if problem else ExitCode.DONE
+        self.code = code
         if self.json:
             document: dict[str, object] = {"ok": code is ExitCode.DONE, **fields}
             if problem is not None:
@@ -80,16 +91,24 @@ class Output:
             text(self.console())
         if problem is not None:
             self.stdout.flush()
-            print(error_text(problem), file=self.stderr, flush=True)
+            self._say(error_text(problem))
         return code
+
+    def usage(self, text: str) -> ExitCode:
+        """Show how a command is used that was called without what it needs."""
+        print(text, file=self.stdout)
+        return ExitCode.USAGE
 
     def fail(self, error: OutlastError) -> ExitCode:
         """Report an error that ended the command."""
         if self.json:
             document = {"ok": False, "error": error_fields(error)}
-            print(json.dumps(document), file=self.stdout, flush=True)
+            try:
+                print(json.dumps(document), file=self.stdout, flush=True)
+            except OSError:  # no JSON reaches anybody: say it where a person may see it
+                self._say(error_text(error))
         else:
-            print(error_text(error), file=self.stderr, flush=True)
+            self._say(error_text(error))
         return error.exit_code
 
     def console(self) -> Console:

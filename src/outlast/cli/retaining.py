@@ -87,6 +87,13 @@ def runs_of(texts: Sequence[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+_NONE = {
+    "hold": "Nothing is held. To hold a tenant: outlast hold TENANT",
+    "forget": "No run is marked to be forgotten. To mark one: outlast forget RUN",
+    "erase": "No tenant is marked for erasure. To mark one: outlast erase TENANT",
+}
+
+
 def list_marks(invocation: Invocation, source: str, *kinds: MarkKind) -> ExitCode:
     """The standing decisions of some kinds, with the numbers that --release takes."""
     vault = invocation.vault
@@ -95,7 +102,7 @@ def list_marks(invocation: Invocation, source: str, *kinds: MarkKind) -> ExitCod
 
     def text(console: Console) -> None:
         if not marks:
-            console.print("None.")
+            console.print(_NONE[kinds[0].value])
             return
         rows = [
             (

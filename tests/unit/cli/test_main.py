@@ -65,6 +65,39 @@ def test_wrong_usage(arguments: list[str], as_json: bool, capsys: pytest.Capture
         assert "Hint: See: outlast" in captured.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["restor"], "Error: no such command 'restor'\nHint: Did you mean outlast restore? See: outlast --help\n"),
+        (["incident", "opn"], "no such command 'opn'. Did you mean 'open'?"),
+        (["page"], "Error: missing argument 'action'. It can be: test, show\nHint: See: outlast page --help\n"),
+    ],
+)
+def test_a_slip_of_the_fingers_is_told_in_two_lines(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what was meant, or what it can be."""
+    assert run(arguments) == ExitCode.USAGE
+    assert told in capsys.readouterr().err
+
+
+def test_a_group_without_a_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is wrong usage, but no error to be read."""
+    assert run(["incident"]) == ExitCode.USAGE
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Usage: outlast incident")
+    assert captured.err == ""
+
+
+def test_a_pipe_that_breaks_before_there_is_a_result_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the reader of the result may go away; the server's end of a connection is another matter."""
+    raising(BrokenPipeError(errno.EPIPE, "Broken pipe"), monkeypatch)
+    assert run(["status"]) == ExitCode.FAILED
+    assert "Broken pipe" in capsys.readouterr().err
+
+
 def test_global_options_stand_anywhere() -> None:
     """--json and --config may follow the command; what stands after -- is left alone."""
     moved = command_line._globals_first(["show", "acme", "--json", "t", "--config=f", "--config", "g", "--", "--json"])
