@@ -15,6 +15,22 @@ from tests.warm import EXECUTABLE as EXECUTABLE
 
 TIMEOUT_S = 300
 
+UNCONNECTED = """
+[vault]
+url = "vault"
+id = "8801b84f-b412-46f1-8087-9889ba861f3a"
+recipients = [
+  "age1qmnlfczc99zds5hzv5aejp0k7zq2ts9zpv06j4jwhxu0aayuqu2qd07kyp",
+  "age1tyjdae57ad02yxymdeh45pvwmjc4n0wp0fudlhqazq8kp2h2zdss9ugg3p",
+]
+signers = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBx2VHgGx4w271j01E12Ldc7x7vnmyZ/oyUFs59ucmAX"]
+
+[sources.main]
+url = "postgresql://nobody@nowhere.invalid/shop"
+tenant_table = "public.accounts"
+"""
+"""An outlast.toml for commands that need neither the vault nor the database: there is none."""
+
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "XDG_RUNTIME_DIR", "COVERAGE_PROCESS_START")
 
 

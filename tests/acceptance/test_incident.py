@@ -151,7 +151,8 @@ def test_a_tenant_is_written_to_at_the_address_that_it_had_last(
         "incident", "open", "Gone", "--publish", "--tenant", "3", "--tenant", "9", "--began", "2020-01-01T00:00"
     )
     (outlast.folder / "vault").rename(outlast.folder / "away")
-    assert "could not look after" in outlast.done("incident", "watch", "--once").stderr
+    away = outlast("incident", "watch", "--once")
+    assert (away.exit_code, "could not look after" in away.stderr) == (1, True), str(away)
     assert letterbox.letters == []
     (outlast.folder / "away").rename(outlast.folder / "vault")
     told = outlast.done("incident", "watch", "--once").stderr

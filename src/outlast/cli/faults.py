@@ -16,7 +16,8 @@ def of_usage(error: Any) -> UsageError:
     """What Typer says of the words that were typed, in our form."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "outlast"
-    told = " ".join(str(error.format_message()).split()).rstrip(".").replace("Choose from: ", "It can be: ")
+    told = " ".join(str(error.format_message()).split()).rstrip(".")
+    told = told.replace("Choose from: ", "It can be: ").replace("Value error, ", "")
     hint = f"See: {command} --help"
     if told.startswith("No such command") and "Did you mean" not in told:
         from difflib import get_close_matches

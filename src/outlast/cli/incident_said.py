@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,7 +27,10 @@ from outlast.cli.incident_given import (
 from outlast.cli.incident_shown import done
 from outlast.cli.informing import conducting, me
 from outlast.cli.opening import Invocation
-from outlast.core.errors import ExitCode
+from outlast.core.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from outlast.incident.incident import Incident
 
 
 class StatusWord(StrEnum):
@@ -78,6 +81,7 @@ def update(
     conduct = conducting(invocation)
     stands = None if status is None else Status(status.value)
     saying = saying_of(message, translations, facts=facts, now=now, next_=next_, status=stands, scope=scope)
+    before = conduct.journal.load(name).length
     found = conduct.affect(
         name,
         who,
@@ -87,10 +91,16 @@ def update(
         severity=None if severity is None else Severity(severity.value),
         roles=roles_of(commander, communications),
         note=note,
+        saying=saying,
+        draft=draft,
     )
+    if saying is None and found.length == before:
+        raise UsageError(
+            f"nothing is said of {found.id}, and nothing is to be written down",
+            hint="Say --facts or --message TEXT, with --next; or --note, --tenant, --component, --severity.",
+        )
     if saying is None:
         return done(invocation, conduct, found, f"Written into the timeline of {found.id}")
-    found = (conduct.draft if draft else conduct.say)(found.id, saying, who, now)
     drafted = draft or conduct.rules.approval
     return done(invocation, conduct, found, f"Draft {found.length} of {found.id} waits" if drafted else "Published")
 
@@ -122,6 +132,18 @@ def resolve(
     conduct = conducting(invocation)
     saying = saying_of(message, translations, facts=True, now=now)
     assert saying is not None
+    _warn_of_unproven(invocation, conduct.journal.load(name))
     found = conduct.resolve(name, saying, by or me(), now)
     said = f"Incident {found.id} is over" if found.over else f"Draft {found.length} of {found.id} waits"
     return done(invocation, conduct, found, said)
+
+
+def _warn_of_unproven(invocation: Invocation, incident: Incident) -> None:
+    """Whoever resolves may do so; that somebody's data is not proven to be back is not to be overlooked."""
+    from outlast.incident.incident import TenantState
+
+    left = [one.tenant for one in incident.tenants.values() if one.state is not TenantState.RESTORED]
+    if left:
+        names = ", ".join(str(one) for one in left[:3])
+        more = f" and {len(left) - 3:,} more" if len(left) > 3 else ""
+        invocation.output.warn(f"no restore is proven of {names}{more}: they are not told that their data is back")

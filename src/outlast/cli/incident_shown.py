@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from outlast.cli.informing import looked_after
 from outlast.cli.render import count
 from outlast.cli.render import time as shown_time
 from outlast.core.errors import ExitCode
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 def done(invocation: Invocation, conduct: Conduct, incident: Incident, told: str) -> ExitCode:
     """What a command did to an incident, where that stands now, and what comes next."""
     now = datetime.now(UTC)
+    if not looked_after(conduct.journal.database):
+        invocation.output.warn(
+            "nobody looks after incidents: no letter leaves, nobody is reminded. Start outlast serve, or outlast "
+            "incident watch"
+        )
     stands = f"{told}: {incident.title} ({incident.severity.value}, {state_of(incident)})."
     return invocation.output.finish(fields_of(conduct, incident, now), f"{stands}\n{next_step(conduct, incident, now)}")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from outlast.cli.contacts import contacts_of
 from outlast.cli.opening import Invocation
+from outlast.cli.render import count
 from outlast.cli.serving import DATABASE_FILE, printed
 from outlast.core.errors import OutlastError, UsageError
 from outlast.core.tenant import RESERVED
@@ -50,6 +51,17 @@ def me() -> str:
 def database_of(invocation: Invocation) -> Database:
     """The state that all instances share. Closed with the invocation."""
     return invocation.closing.enter_context(open_database(invocation))
+
+
+def looked_after(database: Database) -> bool:
+    """Whether somebody looks after incidents at this moment: `serve`, or `incident watch`."""
+    from outlast.state.lead import Duty, lead_of
+
+    lead = lead_of(database, Duty.INCIDENTS)
+    try:
+        return not lead.take()
+    finally:
+        lead.leave()
 
 
 def open_database(invocation: Invocation) -> Database:
@@ -287,8 +299,12 @@ def alarms_to(invocation: Invocation, source: str, say: Callable[[str], None]) -
 def delivering(invocation: Invocation, teller: Teller, say: Callable[[str], None]) -> Iterator[Delivery]:
     """Letters leave while the block runs: mail where [mail] is set up, web hooks and chats always."""
     from outlast.incident.delivery import Delivery
+    from outlast.incident.subscribers import Channel
 
     mail = invocation.config.document.mail
+    unsent = 0 if mail.url else teller.outbox.due([Channel.EMAIL], datetime.now(UTC))
+    if unsent:
+        say(f"{count(unsent, 'letter')} by e-mail cannot leave: outlast.toml names no mail server ([mail] url)")
     delivery = Delivery(
         teller.outbox, teller.subscribers, senders_of(invocation, teller), mails_a_minute=mail.a_minute, say=say
     )

@@ -94,7 +94,10 @@ def _list(invocation: Invocation, database: Database) -> ExitCode:
         ]
     }
     head = ("integration", "kind", "passed on to", "key")
-    return invocation.output.finish(fields, lambda console: console.print(render.table_of(head, rows)))
+    none = "Nobody may send alerts yet. Next: outlast integration add NAME"
+    return invocation.output.finish(
+        fields, lambda console: console.print(render.table_of(head, rows) if rows else none)
+    )
 
 
 def _upstreams(one: Integration) -> str:

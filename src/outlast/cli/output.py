@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -50,8 +49,9 @@ class Output:
         try:
             print(text, file=self.stderr, flush=True)
         except OSError:
-            # Nobody reads stderr any more (a closed pipe, a full disk): the work is not given up for that.
-            self.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
+            # Nobody reads stderr any more (a closed pipe, a full disk): the work is not given up for that. What is
+            # left in its buffer goes nowhere, also at the interpreter's own flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stderr.fileno())
 
     @property
     def note_width(self) -> int:

@@ -60,7 +60,10 @@ def user(
                 people = accounts.listed(connection)
             rows = [(who, of.value) for who, of in people]
             fields = {"users": [{"name": who, "role": of} for who, of in rows]}
-            return output.finish(fields, lambda console: console.print(table_of(("user", "role"), rows)))
+            none = "Nobody may log in yet. Next: outlast user add NAME"
+            return output.finish(
+                fields, lambda console: console.print(table_of(("user", "role"), rows) if rows else none)
+            )
         if name is None:
             raise UsageError(f"`outlast user {action.value}` needs a name", hint="See: outlast user --help")
         given = accounts.Role(role.value)

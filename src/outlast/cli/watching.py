@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from outlast.state.database import Database
     from outlast.state.lead import Lead
 
-_PAUSE_S, _RETRY_S = 15.0, 2.0
+_PAUSE_S, _RETRY_S, _ASKED_S = 15.0, 2.0, 0.3
 
 
 def look_after(invocation: Invocation, *, once: bool, every_s: float) -> ExitCode:
@@ -31,7 +32,7 @@ def look_after(invocation: Invocation, *, once: bool, every_s: float) -> ExitCod
 
     database, output, stop = database_of(invocation), invocation.output, threading.Event()
     lead = lead_of(database, Duty.INCIDENTS)
-    if not lead.take():
+    if not _taken(lead):
         raise Refused(
             "another process looks after incidents already", hint="Nothing is to be done; it does what is due."
         )
@@ -49,6 +50,13 @@ def look_after(invocation: Invocation, *, once: bool, every_s: float) -> ExitCod
     return output.finish({"looked": True}, "Stopped.")
 
 
+def _taken(lead: Lead) -> bool:
+    """Whether it is ours. Who only asks whether somebody has it (`looked_after`) holds it for a moment."""
+    if not lead.take():
+        time.sleep(_ASKED_S)
+    return lead.take()
+
+
 def _once(invocation: Invocation, teller: Teller) -> ExitCode:
     from outlast.incident.outbox import LetterState
 
@@ -58,7 +66,9 @@ def _once(invocation: Invocation, teller: Teller) -> ExitCode:
     counts = teller.outbox.counts()
     waiting = counts.get(LetterState.QUEUED, 0) + counts.get(LetterState.UNCLEAR, 0)
     text = f"Looked after once: {counts.get(LetterState.SENT, 0):,} letters sent in all, {waiting:,} wait."
-    return invocation.output.finish({"letters": {state.value: number for state, number in counts.items()}}, text)
+    problem = OutlastError("not everything could be done", hint="What is said above; then run this again.")
+    fields = {"letters": {state.value: number for state, number in counts.items()}}
+    return invocation.output.finish(fields, text, problem=problem if teller.failed else None)
 
 
 def _run(

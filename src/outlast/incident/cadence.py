@@ -144,7 +144,7 @@ def check_next(incident: Incident, promise: Promise, status: Status, next_at: da
         raise Refused(
             f"cannot publish this update of {incident.id}: the next one would come later than {minutes} minutes from "
             f"now, which is what severity {incident.severity} promises",
-            hint=f"Say --next {minutes}m or sooner, or lower the severity first: outlast incident severity "
-            f"{incident.id} minor",
+            hint=f"Say --next {minutes}m or sooner, or lower the severity as well: "
+            f"outlast incident update {incident.id} --severity minor …",
             code="next-update-late",
         )

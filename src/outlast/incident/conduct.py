@@ -18,7 +18,8 @@ from outlast.incident import drafting
 from outlast.incident.cadence import Promise, check_next
 from outlast.incident.incident import Component, Draft, Incident, Role, Severity, Status
 from outlast.incident.journal import Entry, Journal
-from outlast.incident.timeline import Kind, stamp
+from outlast.incident.notices import clock
+from outlast.incident.timeline import Event, Kind, fold, stamp
 
 TITLE_MAX = 200
 BODY_MAX = 10_000
@@ -160,8 +161,10 @@ class Conduct:
         severity: Severity | None = None,
         roles: Mapping[Role, str] | None = None,
         note: str | None = None,
+        saying: Saying | None = None,
+        draft: bool = False,
     ) -> Incident:
-        """Write down what was found out, without a public word."""
+        """Write down what was found out, and with `saying` what is said of it; where that is refused, neither."""
         incident = self.journal.load(name)
         self._check_components(components or {})
         entries = [_affected(tenants)] if tenants else []
@@ -172,7 +175,18 @@ class Conduct:
         entries += [Entry(Kind.ROLE, {"role": role.value, "person": person}) for role, person in (roles or {}).items()]
         if note is not None:
             entries.append(Entry(Kind.NOTED, {"text": plain(note, BODY_MAX, "note")}))
+        if saying is not None:
+            facts = self._facts(self._after(incident, entries, who, now), saying, now)
+            entries.append(Entry(Kind.DRAFTED if draft or self.rules.approval else Kind.UPDATED, facts))
         return self.journal.append(incident.id, entries, who, now) if entries else incident
+
+    def _after(self, incident: Incident, entries: Sequence[Entry], who: str, now: datetime) -> Incident:
+        """What it would be with these: a lower severity promises less, in the same update too."""
+        more = [
+            Event(incident.id, incident.length + number, now, entry.kind, who, entry.facts, entry.key)
+            for number, entry in enumerate(entries, 1)
+        ]
+        return fold([*self.journal.events(incident.id), *more]) or incident
 
     def promised(self, incident: Incident, now: datetime) -> datetime | None:
         """When the next word comes if nobody says otherwise: after the severity's interval."""
@@ -221,7 +235,7 @@ def _draft(incident: Incident, number: int) -> Draft:
 def _refuse_over(incident: Incident) -> None:
     if incident.over:
         raise Refused(
-            f"cannot go on with {incident.id}: it was resolved at {stamp(incident.resolved_at or incident.opened_at)}",
+            f"cannot go on with {incident.id}: it was resolved at {clock(incident.resolved_at or incident.opened_at)}",
             hint="Open a new one: outlast incident open TITLE",
             code="resolved",
         )

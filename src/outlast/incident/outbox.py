@@ -53,6 +53,7 @@ class Taken:
 class Outbox:
     def __init__(self, database: Database) -> None:
         self.database = database
+        database.install(tables.SCHEMA)
 
     def put(self, letters: Iterable[Letter], now: datetime) -> int:
         """Queue letters, those that are there already left away; gives how many are new."""

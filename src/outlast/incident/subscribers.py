@@ -71,6 +71,7 @@ class Subscriber:
 class Subscribers:
     def __init__(self, database: Database) -> None:
         self.database = database
+        database.install(tables.SCHEMA)
 
     def add(self, wish: Wish, now: datetime, *, confirmed: bool = False) -> Subscriber:
         """Take a wish down; the same wish again changes nothing, but for one that had ended."""

@@ -64,6 +64,7 @@ class Teller:
     publish: Callable[[Mapping[str, bytes], datetime], None] | None = None
     say: Callable[[str], None] = lambda _: None
     _published: tuple[datetime, StatusPage] | None = field(default=None, init=False)
+    failed: bool = field(default=False, init=False)  # whether something could not be done, ever
     _now: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
     _said: dict[str, datetime] = field(default_factory=dict, init=False)
 
@@ -144,6 +145,7 @@ class Teller:
         try:
             return work()
         except OutlastError as error:
+            self.failed = True
             line = f"could not {doing}: {error.message}"
             if self._now - self._said.get(line, datetime.min.replace(tzinfo=UTC)) >= SAID_AGAIN:
                 self._said[line] = self._now
