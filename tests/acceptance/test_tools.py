@@ -241,6 +241,25 @@ def test_begun_with_a_tool_and_no_database(outlast: Outlast, fake: Jira) -> None
         assert '[sources.statuspage]\n      kind = "statuspage"\n      page = "abc"' in again.stderr
 
 
+def test_several_tools_and_no_database(outlast: Outlast, fake: Jira) -> None:
+    """A search is over all that was backed up; what is about one source asks for its name, and guesses none."""
+    with fake.serving() as url:
+        project.write(outlast.folder, "desk", "jira", site=url, user=jira.USER)
+        with (outlast.folder / "outlast.toml").open("a") as file:
+            file.write(project.section("other", "jira", site=url, user=jira.USER))
+        outlast.environment |= {"OUTLAST_DESK_TOKEN": TOKEN, "OUTLAST_OTHER_TOKEN": TOKEN}
+        for command in ("backup", "status", "tenants"):
+            asked = outlast(command)
+            assert asked.exit_code == 2
+            assert "has several sources: desk, other" in asked.stderr
+        outlast.done("backup", "desk")
+        assert {one["source"] for one in outlast.done("--json", "search", "disk").json["found"]} == {"desk"}
+        outlast.done("backup", "other")
+        assert {one["source"] for one in outlast.done("--json", "search", "disk").json["found"]} == {"desk", "other"}
+        exported = outlast.done("--json", "export", "plain").json["sources"]
+        assert {one["source"] for one in exported} == {"desk", "other"}
+
+
 def test_what_is_missing_in_the_configuration_is_named(outlast: Outlast) -> None:
     """What is not there is told with exit 2, its name and what to do: a setting, a token, a resource."""
     project.write(outlast.folder, "desk", "jira", site="http://127.0.0.1:9")

@@ -87,6 +87,11 @@ def init(
         from outlast.cli import init_tool
 
         return init_tool.run(invocation, path, init_tool.Wanted(url, site, user, page, vault))
+    if "://" not in url and "=" not in url:
+        raise UsageError(
+            f"{url!r} is neither a database's URL nor a tool",
+            hint=f"postgresql://USER@HOST/DATABASE, or one of: {', '.join(sorted(KINDS))}.",
+        )
     if tenant_table is None:
         raise UsageError(
             "a database needs --tenant-table",

@@ -115,6 +115,9 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
 }
 
 _TAKES_VALUE = ("--config",)
+_OF_ALL_SOURCES = frozenset({"search", "export"})
+"""Commands that mean every source where none is named."""
+
 _FLAGS = ("--json",)
 
 
@@ -179,7 +182,8 @@ def outlast(
     invocation = Invocation.of(context)
     invocation.config_file = config
     source = DefaultSource(invocation)
-    context.default_map = {entry.name: {"source": source} for entries in COMMANDS.values() for entry in entries}
+    one = (entry.name for entries in COMMANDS.values() for entry in entries if entry.name not in _OF_ALL_SOURCES)
+    context.default_map = {name: {"source": source} for name in one}
     assert json == invocation.output.json
     assert not version
 

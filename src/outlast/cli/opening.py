@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from outlast.cli.output import Output
-from outlast.core.errors import OutlastError
+from outlast.core.errors import OutlastError, UsageError
 
 if TYPE_CHECKING:
     import typer
@@ -224,7 +224,7 @@ class Invocation:
 @dataclass(frozen=True)
 class DefaultSource:
     """The source that is meant where none is named: the only one there is, else `main`. Asked only where it is needed,
-    and shown as `main`."""
+    and shown as `main`. Raises UsageError where there are several and none is `main`."""
 
     invocation: Invocation
 
@@ -233,6 +233,11 @@ class DefaultSource:
             names = list(self.invocation.config.document.sources)
         except OutlastError:
             return DEFAULT_SOURCE  # what is wrong with outlast.toml is told by whoever needs it
+        if len(names) > 1 and DEFAULT_SOURCE not in names:
+            raise UsageError(
+                f"{self.invocation.config.path} has several sources: {', '.join(names)}",
+                hint="Say which one: backup and follow take its name, the other commands --source NAME.",
+            )
         return names[0] if len(names) == 1 else DEFAULT_SOURCE
 
     def __str__(self) -> str:
