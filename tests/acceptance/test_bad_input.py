@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import socket
 import struct
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 
 from outlast.replay import world
 from tests.commands import EXECUTABLE, Outlast, Result
+from tests.mounts import namespaced
 from tests.servers import PASSWORD, Server
 
 TENANTS = 6
@@ -215,23 +215,6 @@ def test_a_wrong_key(project: Outlast) -> None:
 
 
 # The vault
-
-
-def namespaced(outlast: Outlast, mounts: str, command: str) -> Result | None:
-    """Run a command among mounts that only it sees, or None where this system does not let us."""
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0:
-        return None
-    script = f"{mounts} && exec {shlex.quote(str(EXECUTABLE))} {command}"
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script],
-        cwd=outlast.folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(outlast.folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    return Result((command,), done.returncode, done.stdout, done.stderr)
 
 
 def limited(outlast: Outlast, command: str, file_bytes_max: int) -> Result:

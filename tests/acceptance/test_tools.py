@@ -20,6 +20,7 @@ import typer
 
 from outlast.cli.main import app_command, run
 from tests.commands import Outlast, Result
+from tests.mounts import namespaced
 from tests.servers import free_port
 from tests.tools import jira, project
 from tests.tools.fake import TOKEN, broken
@@ -239,6 +240,31 @@ def test_begun_with_a_tool_and_no_database(outlast: Outlast, fake: Jira) -> None
         again = outlast("init", "statuspage", "--page", "abc")
         assert again.exit_code == 3
         assert '[sources.statuspage]\n      kind = "statuspage"\n      page = "abc"' in again.stderr
+
+
+FULL = (
+    "mkdir kept && cp -a .outlast/. kept/ && mount -t tmpfs -o size=2m none .outlast && cp -a kept/. .outlast/ && "
+    "rm -r kept && { dd if=/dev/zero of=.outlast/filler bs=4k 2> /dev/null || true; }"
+)
+SEALED = "mount --bind .outlast .outlast && mount -o remount,bind,ro .outlast"
+
+
+@pytest.mark.parametrize(("mounts", "why"), [(FULL, "full"), (SEALED, "read-only")])
+def test_a_disk_that_takes_nothing_keeps_nobody_from_reading(site: Outlast, mounts: str, why: str) -> None:
+    """Runbooks are found and shown; what has to write says what is wrong, and not to remove what is still readable."""
+    site.done("backup", "desk")
+    found = namespaced(site, mounts, "search disk")
+    if found is None:
+        pytest.skip("nothing can be mounted here")
+    assert found.exit_code == 0, str(found)
+    assert "disk full on host 7" in found.stdout
+    assert why in found.stderr.lower()
+    for command in ("backup desk", "incident open 'A drill'"):
+        refused = namespaced(site, mounts, command)
+        assert refused is not None
+        assert refused.exit_code == 1, str(refused)
+        assert why in refused.stderr.lower()
+        assert "emove" not in refused.stderr
 
 
 def test_several_tools_and_no_database(outlast: Outlast, fake: Jira) -> None:

@@ -15,13 +15,14 @@ ALLOWED: dict[str, frozenset[str]] = {
     "settings": frozenset({"core"}),
     "tool_settings": frozenset({"core", "settings"}),
     "config": frozenset({"core", "settings", "tool_settings"}),
-    "state": frozenset({"core"}),
+    "disk": frozenset(),
+    "state": frozenset({"core", "disk"}),
     "messages": frozenset({"core"}),
     "buckets": frozenset({"core"}),
     "vault": frozenset({"core", "buckets"}),  # the vault never knows a source …
-    "sources": frozenset({"core"}),  # … and a source never knows the vault
-    "capture": frozenset({"core", "messages", "state", "vault", "sources"}),
-    "library": frozenset({"core", "vault"}),  # what is read from it needs neither; `filling` reads the vault
+    "sources": frozenset({"core", "disk"}),  # … and a source never knows the vault
+    "capture": frozenset({"core", "disk", "messages", "state", "vault", "sources"}),
+    "library": frozenset({"core", "disk", "vault"}),  # what is read from it needs neither; `filling` reads the vault
     "restore": frozenset({"core", "state", "vault", "sources", "capture"}),
     "jobs": frozenset({"core", "sources"}),
     "rehearsal": frozenset({"core", "state", "vault", "sources", "capture", "restore"}),

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from outlast import disk
 from outlast.capture.route_ids import SPACES_MAX, Route, Space, bounds
 from outlast.core.errors import BugError, OutlastError
 from outlast.state.local import HostKey
@@ -174,11 +175,10 @@ class RouteFile:
             raise self._unusable(error) from error
 
     def _unusable(self, error: sqlite3.Error) -> OutlastError:
-        return OutlastError(
-            f"cannot use the route map {self._path}: {error}",
-            hint="It can be removed: `outlast follow` then begins anew, with a backup of everything.",
-            code="state",
+        what, hint = disk.told(
+            self._path, error, "It can be removed: `outlast follow` then begins anew, with a backup of everything."
         )
+        return OutlastError(f"cannot use the route map {self._path}: {what}", hint=hint, code="state")
 
 
 def _marks(values: Sequence[object]) -> str:

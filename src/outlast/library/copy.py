@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import zstandard
 
+from outlast import disk
 from outlast.core.document import SEPARATOR, Document
 from outlast.core.errors import CorruptionError, NotFoundError, UsageError
 from outlast.library.words import folded, text_of, title_of
@@ -88,8 +89,7 @@ class LocalCopy:
                 code="no-copy",
             )
         try:
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-            connection.execute("SELECT 1 FROM source LIMIT 1")
+            connection = _connect(path)
         except sqlite3.Error as error:
             raise _unusable(path, error) from error
         return cls(path, connection)
@@ -239,11 +239,25 @@ class LocalCopy:
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> CorruptionError:
-    return CorruptionError(
-        f"cannot read the local copy {path}: {error}",
-        hint="Remove it: the next `outlast search` fills it again from the vault.",
-        code="copy",
-    )
+    what, hint = disk.told(path, error, "Remove it: the next `outlast search` fills it again from the vault.")
+    return CorruptionError(f"cannot read the local copy {path}: {what}", hint=hint, code="copy")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Also where nothing can be written beside it (SQLite shares an index of its log): a full or read-only disk must
+    not keep anybody from reading, and then nobody writes into it. What stands in a log is not left out, though."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+    try:
+        connection.execute("SELECT 1 FROM source LIMIT 1")
+    except sqlite3.OperationalError:
+        connection.close()
+        log = path.with_name(f"{path.name}-wal")
+        if disk.trouble(path) is None or (log.exists() and log.stat().st_size):
+            raise
+        connection = sqlite3.connect(f"{address}&immutable=1", uri=True, check_same_thread=False)
+        connection.execute("SELECT 1 FROM source LIMIT 1")
+    return connection
 
 
 def _questions(words: list[str]) -> Iterator[str]:

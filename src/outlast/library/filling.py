@@ -15,6 +15,7 @@ from pathlib import Path
 
 import zstandard
 
+from outlast import disk
 from outlast.core.document import COLUMN_NAMES, Document, decode_row, encode_json
 from outlast.core.errors import OutlastError
 from outlast.library import index
@@ -121,11 +122,8 @@ def _open(path: Path) -> sqlite3.Connection:
         if version != VERSION:
             _begin_anew(connection)
     except (sqlite3.Error, OSError) as error:
-        raise OutlastError(
-            f"cannot use the local copy {path}: {error}",
-            hint="Remove it: it is filled again from the vault.",
-            code="copy",
-        ) from error
+        what, hint = disk.told(path, error, "Remove it: it is filled again from the vault.")
+        raise OutlastError(f"cannot use the local copy {path}: {what}", hint=hint, code="copy") from error
     return connection
 
 

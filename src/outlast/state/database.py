@@ -18,6 +18,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, creat
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from outlast import disk
 from outlast.core.errors import OutlastError, Refused, TransientError, UsageError
 
 BUSY_TIMEOUT_S = 10
@@ -178,8 +179,11 @@ def _explained(engine: Engine) -> Iterator[None]:
     except SQLAlchemyError as error:
         # The driver's own words, never SQLAlchemy's: those carry the statement with its values.
         told = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
-        raise TransientError(
-            f"cannot use the shared state ({engine.url.render_as_string(hide_password=True)}): {told}",
-            hint="Check its disk, or that its server runs; what was not answered as accepted is to be sent again.",
-            code="state",
-        ) from error
+        hint = "Check its disk, or that its server runs; what was not answered as accepted is to be sent again."
+        if engine.dialect.name == "sqlite" and engine.url.database:
+            path = Path(engine.url.database)
+            where = str(path)
+            told, hint = disk.told(path, ValueError(told), hint)
+        else:
+            where = engine.url.render_as_string(hide_password=True)
+        raise TransientError(f"cannot use the shared state ({where}): {told}", hint=hint, code="state") from error

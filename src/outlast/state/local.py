@@ -20,6 +20,7 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from outlast import disk
 from outlast.core.errors import OutlastError, Refused, VaultKeyError
 
 _SCHEMA = """
@@ -120,11 +121,10 @@ class LocalState:
         self._connection.close()
 
     def _unusable(self, error: sqlite3.Error) -> OutlastError:
-        return OutlastError(
-            f"cannot use the local state {self._path}: {error}",
-            hint="It can be removed: the next backup reads everything again and makes it anew.",
-            code="state",
+        what, hint = disk.told(
+            self._path, error, "It can be removed: the next backup reads everything again and makes it anew."
         )
+        return OutlastError(f"cannot use the local state {self._path}: {what}", hint=hint, code="state")
 
     def get(self, space: str, name: str) -> bytes | None:
         """The value, or None. Raises where it cannot be opened with this host's key."""

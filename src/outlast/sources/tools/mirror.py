@@ -21,6 +21,7 @@ from typing import Any, Protocol, Self
 import zstandard
 from cryptography.exceptions import InvalidTag
 
+from outlast import disk
 from outlast.core.errors import OutlastError
 
 _VERSION = 1
@@ -112,11 +113,10 @@ class Mirror:
         self._connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _unusable(self, error: Exception) -> OutlastError:
-        return OutlastError(
-            f"cannot use {self.path}: {error}",
-            hint="It can be removed: the next backup fetches everything again and makes it anew.",
-            code="state",
+        what, hint = disk.told(
+            self.path, error, "It can be removed: the next backup fetches everything again and makes it anew."
         )
+        return OutlastError(f"cannot use {self.path}: {what}", hint=hint, code="state")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
