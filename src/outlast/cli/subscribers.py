@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from outlast.cli.affected import named_tenants
 from outlast.cli.informing import database_of
 from outlast.cli.opening import Invocation
 from outlast.cli.render import count, table_of
@@ -58,16 +60,24 @@ def add(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="An e-mail address, or a URL.")],
     channel: Annotated[ChannelWord, typer.Option(help="By what it is reached.")] = ChannelWord.EMAIL,
     component: Annotated[str | None, typer.Option(metavar="NAME", help="Only what concerns this component.")] = None,
-    tenant: Annotated[str | None, typer.Option(metavar="KEY", help="Only this tenant's own notices.")] = None,
-    language: Annotated[str, typer.Option(metavar="LANGUAGE", help="In which language of the page.")] = "en",
+    tenant: Annotated[
+        str | None, typer.Option(metavar="TENANT", help="Only this tenant's own notices; its key or label.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(metavar="LANGUAGE", help="In which language of the page, if not its first.")
+    ] = None,
 ) -> ExitCode:
     """Add a subscription that needs no confirmation: its owner has asked you for it."""
     from outlast.incident.subscribers import Channel, Subscribers, Wish
 
     invocation = Invocation.of(context)
-    if channel is ChannelWord.WEBHOOK:
-        _refuse_inner(address, invocation.config.document.incident.inside)
-    wish = Wish(Channel(channel.value), address, language, component, tenant)
+    page = invocation.config.document.page
+    _check_address(invocation, address, channel)
+    _check_known("language", language, page.languages)
+    _check_known("component", component, [one.name for one in page.components])
+    whose = named_tenants(invocation, [] if tenant is None else [tenant], None)
+    key = whose[0].key if whose else None
+    wish = Wish(Channel(channel.value), address, language or page.languages[0], component, key)
     one = Subscribers(database_of(invocation)).add(wish, datetime.now(UTC), confirmed=True)
     told = f"Subscribed ({one.id})."
     if one.secret is not None:
@@ -84,7 +94,10 @@ def remove(
     from outlast.incident.subscribers import Subscribers
 
     invocation = Invocation.of(context)
-    one = Subscribers(database_of(invocation)).end(name)
+    try:
+        one = Subscribers(database_of(invocation)).end(name)
+    except NotFoundError as error:
+        raise NotFoundError(error.message, hint="List them: outlast subscribers list") from error
     return invocation.output.finish({"subscriber": one.id}, "Ended.")
 
 
@@ -137,6 +150,31 @@ def bounced(
         Subscribers(database).bounced(subscriber)
     told = "No report of a letter that is ours." if subscriber is None else f"Counted for {subscriber}."
     return invocation.output.finish({"subscriber": subscriber}, told)
+
+
+def _check_address(invocation: Invocation, address: str, channel: ChannelWord) -> None:
+    """Say it now where nothing would ever arrive, and not in an incident."""
+    document = invocation.config.document
+    if channel is ChannelWord.EMAIL:
+        if "://" in address:
+            raise UsageError("that is no e-mail address", hint="Of a URL say --channel webhook, or --channel apprise.")
+        if document.mail.url is None:
+            invocation.output.warn("no e-mail can leave: outlast.toml names no mail server ([mail] url and sender)")
+    elif channel is ChannelWord.WEBHOOK:
+        _refuse_inner(address, document.incident.inside)
+    else:
+        from outlast.messages import Service
+
+        try:
+            Service(address)
+        except ValueError as error:
+            raise UsageError(f"that is no address that can be told: {error}", hint="See Apprise's list.") from error
+
+
+def _check_known(what: str, name: str | None, known: Sequence[str]) -> None:
+    if name is not None and name not in known:
+        listed = ", ".join(known) or "none"
+        raise UsageError(f"the status page has no {what} {name!r}", hint=f"[page] has: {listed}.")
 
 
 def _refuse_inner(address: str, inside: tuple[str, ...]) -> None:

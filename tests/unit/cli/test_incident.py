@@ -67,3 +67,35 @@ def test_a_web_hook_into_our_own_network_is_refused_when_it_is_added(outlast: Ou
     assert outlast.done("--json", *add, "https://8.8.8.8/hook").json["secret"]
     (outlast.folder / "outlast.toml").write_text(UNCONNECTED + '\n[incident]\ninside = ["169.254.169.254"]\n')
     assert outlast.done("--json", *add, "http://169.254.169.254/latest").json["secret"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["https://x.example/hook"], "--channel webhook"),
+        (["a@b.example", "--component", "Nothing"], "[page] has: API."),
+        (["a@b.example", "--language", "xx"], "[page] has: en, de."),
+        (["nonsense://x", "--channel", "apprise"], "Apprise does not know"),
+        (["Ops <a@b.example>"], "without a name or brackets"),
+    ],
+)
+def test_a_subscription_that_would_never_be_served_is_refused(
+    outlast: Outlast, arguments: list[str], told: str
+) -> None:
+    """When it is added, and not in an incident."""
+    page = '\n[page]\nlanguages = ["en", "de"]\ncomponents = [{ name = "API" }]\n'
+    (outlast.folder / "outlast.toml").write_text(UNCONNECTED + page)
+    refused = outlast("subscribers", "add", *arguments)
+    assert refused.exit_code == 2, str(refused)
+    assert told in refused.stderr
+    assert outlast.done("--json", "subscribers", "list").json["subscribers"] == []
+
+
+def test_mail_without_a_mail_server_is_told(outlast: Outlast) -> None:
+    """At once; and where letters wait for one, by whoever looks after incidents."""
+    (outlast.folder / "outlast.toml").write_text(UNCONNECTED)
+    assert "names no mail server" in outlast.done("subscribers", "add", "a@b.example").stderr
+    outlast.done("incident", "open", "A drill", "--publish")
+    looked = outlast.done("incident", "watch", "--once")
+    assert "1 letter by e-mail cannot leave" in looked.stderr
+    assert "1 wait" in looked.stdout
