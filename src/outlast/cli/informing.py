@@ -123,7 +123,8 @@ def conduct_of(invocation: Invocation, journal: Journal) -> Conduct:
         if name not in components:
             known = ", ".join(components) or "none"
             raise UsageError(f"[incident] components: {name!r} is none of [page] components", hint=f"It has: {known}.")
-    return Conduct(journal, Rules(promise, settings.approval, document.page.languages, components))
+    writes = settings.contacts is not None and document.mail.url is not None
+    return Conduct(journal, Rules(promise, settings.approval, document.page.languages, components, writes))
 
 
 def driver_of(invocation: Invocation, journal: Journal) -> Driver:

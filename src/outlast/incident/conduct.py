@@ -33,6 +33,7 @@ class Rules:
     approval: bool = False
     languages: tuple[str, ...] = ("en",)
     components: tuple[str, ...] = ()
+    writes: bool = False  # affected tenants have contacts, and letters leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Conduct:
 
     def say_first(self, incident: Incident, who: str, now: datetime) -> Incident:
         """Publish the first word from its template."""
-        bodies = drafting.first_word(incident, self.rules.languages)
+        bodies = drafting.first_word(incident, self.rules.languages, writes=self.rules.writes)
         status = Status.SCHEDULED if incident.planned else Status.INVESTIGATING
         saying = Saying(status, bodies=bodies, next_at=self.promised(incident, now), scope=bool(incident.tenants))
         return self.say(incident.id, saying, who, now)
@@ -202,7 +203,7 @@ class Conduct:
             bodies = {self.rules.languages[0]: saying.body, **bodies}
         drafted = not bodies
         if drafted:
-            bodies = dict(drafting.progress(incident, self.rules.languages, now))
+            bodies = dict(drafting.progress(incident, self.rules.languages, now, writes=self.rules.writes))
         scope = bool(incident.tenants) and not incident.scoped if saying.scope is None and drafted else saying.scope
         return {
             "status": status.value,

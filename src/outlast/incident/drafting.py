@@ -16,28 +16,34 @@ RATE_WINDOW = timedelta(minutes=5)
 """Over which "at the moment" is measured."""
 
 
-def first_word(incident: Incident, languages: Sequence[str]) -> Mapping[str, str]:
-    """The first public word, which needs nobody to compose anything."""
-    return {language: _first(incident, words(language)) for language in languages}
+def first_word(incident: Incident, languages: Sequence[str], *, writes: bool = False) -> Mapping[str, str]:
+    """The first public word, which needs nobody to compose anything. `writes`: affected tenants get letters."""
+    return {language: _first(incident, words(language), writes) for language in languages}
 
 
-def _first(incident: Incident, say: Words) -> str:
+def _first(incident: Incident, say: Words, writes: bool) -> str:
     said = [say(f"updates.opened.{incident.severity.value}", title=incident.title)]
     if incident.tenants:
-        said.append(say("updates.scope", len(incident.tenants)))
+        said += _scope(incident, say, writes)
     return " ".join(said)
 
 
-def progress(incident: Incident, languages: Sequence[str], now: datetime) -> Mapping[str, str]:
+def _scope(incident: Incident, say: Words, writes: bool) -> list[str]:
+    """Whoever reads "we write to each" and hears nothing believes to be well: it is said where letters leave alone."""
+    number = len(incident.tenants)
+    return [say("updates.scope", number), *([say("updates.written", number)] if writes else [])]
+
+
+def progress(incident: Incident, languages: Sequence[str], now: datetime, *, writes: bool = False) -> Mapping[str, str]:
     """How far things are."""
-    return {language: " ".join(_progress(incident, words(language), now)) for language in languages}
+    return {language: " ".join(_progress(incident, words(language), now, writes)) for language in languages}
 
 
-def _progress(incident: Incident, say: Words, now: datetime) -> list[str]:
+def _progress(incident: Incident, say: Words, now: datetime, writes: bool) -> list[str]:
     tenants = list(incident.tenants.values())
     if not tenants:
         return [say("updates.still"), say("updates.scope_unknown")]
-    said = [] if incident.scoped else [say("updates.scope", len(tenants))]
+    said = [] if incident.scoped else _scope(incident, say, writes)
     restored = [one for one in tenants if one.state is TenantState.RESTORED]
     queued = incident.counted(TenantState.QUEUED)
     if restored:

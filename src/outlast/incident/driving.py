@@ -85,7 +85,7 @@ class Driver:
         return self.conduct.journal.load(incident.id)
 
     def _draft_first(self, incident: Incident, now: datetime) -> None:
-        bodies = drafting.first_word(incident, self.conduct.rules.languages)
+        bodies = drafting.first_word(incident, self.conduct.rules.languages, writes=self.conduct.rules.writes)
         due = self.conduct.promised(incident, now)
         saying = Saying(Status.INVESTIGATING, bodies=bodies, next_at=due, scope=bool(incident.tenants))
         self.conduct.draft(incident.id, saying, WHO, now, key="first draft")

@@ -95,10 +95,10 @@ def _marks(incident: Incident, events: Sequence[Event]) -> Iterator[Mark]:
             continue  # eight hundred of them are two points and a number
         if event.kind is Kind.TOLD and event is not told[-1]:
             continue
-        yield Mark(event.at, _LANES.get(event.kind, "people"), _text(incident, event, len(restored), told))
+        yield Mark(event.at, _LANES.get(event.kind, "people"), _text(incident, event, restored, told))
 
 
-def _text(incident: Incident, event: Event, restored: int, told: Sequence[Event]) -> str:
+def _text(incident: Incident, event: Event, restored: Sequence[Event], told: Sequence[Event]) -> str:
     facts = event.facts
     match event.kind:
         case Kind.OPENED:
@@ -110,7 +110,9 @@ def _text(incident: Incident, event: Event, restored: int, told: Sequence[Event]
         case Kind.QUEUED:
             return f"restore of {_count(len(facts['tenants']), 'tenant')} planned ({facts.get('source', '')})"
         case Kind.RESTORED:
-            return f"{facts.get('label') or facts['tenant']} restored and proven ({restored} in all)"
+            so_far = {one.facts["tenant"] for one in restored[: restored.index(event) + 1]}
+            place = f"{len(so_far):,} of {len(incident.tenants):,}"
+            return f"{facts.get('label') or facts['tenant']} restored and proven ({place})"
         case Kind.FAILED:
             return f"{facts.get('label') or facts['tenant']} could not be restored"
         case Kind.TOLD:

@@ -67,8 +67,9 @@ def test_roles_and_severity_are_the_newest_ones() -> None:
 
 
 def test_a_draft_says_what_is_certain_and_no_eta() -> None:
-    """Numbers of tenants and the rate, in each language; no name of any."""
-    said = progress(restoring().incident, ("en", "de"), at(7))
+    """Numbers of tenants and the rate, in each language; no name of any. That they get letters only where they do."""
+    assert "2 customers are affected. 1 of 2" in progress(restoring().incident, ("en",), at(7))["en"]
+    said = progress(restoring().incident, ("en", "de"), at(7), writes=True)
     assert said["en"] == (
         "2 customers are affected. We write to each of them directly. If you have not heard from us, you are not among "
         "those we know to be affected. 1 of 2 affected customers is restored. About one customer a minute is being "
