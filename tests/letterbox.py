@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import threading
@@ -19,10 +20,12 @@ from tests.servers import free_port
 
 @dataclass
 class Letterbox:
-    """`letters` are those that came, each with its recipient. Addresses in `unknown` are refused for good."""
+    """`letters` are those that came, each with its recipient. Addresses in `unknown` are refused for good; at those in
+    `cut` the connection ends once, after the letter was taken and before that is said."""
 
     port: int
     unknown: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
     letters: list[tuple[str, EmailMessage]] = field(default_factory=list)
     came: threading.Condition = field(default_factory=threading.Condition)
 
@@ -41,6 +44,10 @@ class Letterbox:
         with self.came:
             self.letters += [(address, message) for address in envelope.rcpt_tos]
             self.came.notify_all()
+        if self.cut & set(envelope.rcpt_tos):
+            self.cut -= set(envelope.rcpt_tos)
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
         return "250 OK"
 
     def wait_for(self, number: int, timeout_s: float = 60) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -161,6 +162,46 @@ def test_a_mail_server_that_is_away_is_waited_for(
     mailbox.port = port
     assert Outbox(database).take(Channel.EMAIL, 1, START) == []
     assert [one.attempts for one in Outbox(database).take(Channel.EMAIL, 1, at(1))] == [2]
+
+
+def test_a_letter_whose_answer_is_lost_is_sent_again_and_says_so(
+    database: Database, mailbox: Letterbox, desk: Desk, incident: Incident
+) -> None:
+    """It may have arrived, and here it did: the second one has the same Message-ID. Others say nothing of the kind."""
+    subscribers = Subscribers(database)
+    subscribers.add(Wish(Channel.EMAIL, "a@x.example", "de"), START, confirmed=True)
+    subscribers.add(Wish(Channel.EMAIL, "b@x.example"), START, confirmed=True)
+    mailbox.cut.add("a@x.example")
+    put(database, desk, incident)
+    deliver(database, mailbox, desk)
+    outbox = Outbox(database)
+    assert outbox.counts() == {LetterState.UNCLEAR: 1, LetterState.SENT: 1}
+    (taken,) = outbox.take(Channel.EMAIL, 5, datetime.now(UTC) + timedelta(minutes=2))
+    assert taken.again
+    with closing(mailer(mailbox, desk)) as sender:
+        assert sender.send(taken.letter, again=taken.again).went is Went.SENT
+    first, second = mailbox.to("a@x.example")
+    assert first["Message-ID"] == second["Message-ID"]
+    assert [desk.said_again("en") in one.get_content() for one in (first, second)] == [False, True]
+    assert desk.said_again("de") != desk.said_again("en")
+    assert not any(desk.said_again("en") in one.get_content() for one in mailbox.to("b@x.example"))
+
+
+def test_what_a_sender_held_but_did_not_send_is_as_if_it_had_not_been_taken(
+    database: Database, desk: Desk, incident: Incident
+) -> None:
+    """After a kill only the letter on the wire is unclear; the others have no attempt counted, and say nothing."""
+    wishes = [Wish(Channel.EMAIL, f"u{number}@x.example") for number in range(3)]
+    Subscribers(database).add_all(wishes, START, confirmed=True)
+    put(database, desk, incident)
+    outbox = Outbox(database)
+    first, second, _ = outbox.take(Channel.EMAIL, 5, START)
+    outbox.sent(first.letter, START, second)
+    assert outbox.recover() == 2
+    again = {one.letter.id: (one.again, one.attempts) for one in outbox.take(Channel.EMAIL, 5, START)}
+    assert again.pop(second.letter.id) == (True, 2)
+    assert list(again.values()) == [(False, 1)]
+    assert outbox.take(Channel.EMAIL, 5, START) == []
 
 
 class Hooks:
