@@ -142,6 +142,7 @@ def shape(text: str) -> str:
     text = re.sub(r"outlast (?:apply|undo) \S+|[Pp]lan [0-9a-z]{6,}|--receipt \S+|Run [0-9a-z]{6,}", "PLAN", text)
     text = re.sub(r"[0-9A-F]+/[0-9A-F]+", "LSN", text)
     text = re.sub(r"\b[0-9a-f]{8}-[0-9a-f-]*", "UUID", text)
+    text = re.sub(r"(?:UUID|\b[0-9a-f]{1,7})…", "…", text)  # an id that a narrow column has cut
     text = re.sub(r"[0-9a-f]{12,}", "HASH", text)
     text = re.sub(r"\d[\d.,:]*( (s|ms|min|B|kB|MB|GB)\b)?", "N", text)
     text = re.sub(r"[─━-]{2,}", "---", text)
