@@ -282,6 +282,8 @@ def test_several_tools_and_no_database(outlast: Outlast, fake: Jira) -> None:
         assert {one["source"] for one in outlast.done("--json", "search", "disk").json["found"]} == {"desk"}
         outlast.done("backup", "other")
         assert {one["source"] for one in outlast.done("--json", "search", "disk").json["found"]} == {"desk", "other"}
+        assert "other sources: other" in outlast.done("status", "--source", "desk").stderr
+        assert "there is no source 'nothing'" in outlast("status", "--source", "nothing").stderr
         exported = outlast.done("--json", "export", "plain").json["sources"]
         assert {one["source"] for one in exported} == {"desk", "other"}
 

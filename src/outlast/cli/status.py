@@ -60,6 +60,10 @@ def status(
     allowed = _allowed(invocation, max_age)
     runs = invocation.vault.runs(source)
     if not runs:
+        invocation.config.any_source(source)
+    if others := [name for name in invocation.config.document.sources if name != source]:
+        invocation.output.note(f"Of {source} alone; there are other sources: {', '.join(others)} (--source NAME)")
+    if not runs:
         none = TooOld(f"there is no backup of source {source!r} yet", hint=f"Make one: outlast backup {source}")
         return invocation.output.finish({"run": None, "tenants": []}, "", problem=none)
     now = datetime.now(UTC)
