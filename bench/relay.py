@@ -1,8 +1,9 @@
 """The relay under load, and the desk over much: `python -m bench SCALE relay`.
 
 Creations are sent by a process of its own over real connections, at a steady rate, to the installed `outlast serve`
-with an upstream that takes everything, on the same cores; each is on disk when it is answered. A latency is counted
-from when its request was due, so a pause of the server is not hidden by the sender waiting for it.
+with an upstream that takes everything, on the same cores, over all the alerts that are there already; each is on disk
+when it is answered. A latency is counted from when its request was due, so a pause of the server is not hidden by the
+sender waiting for it.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def _vendor(pipe: Connection) -> None:
         pipe.recv()
 
 
-def creations(folder: Path) -> Figure:
-    """A thousand durable creations a second."""
+def creations(folder: Path, alerts: int) -> Figure:
+    """A thousand durable creations a second, with so many alerts there."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=_vendor, args=(theirs,), daemon=True)
     process.start()
@@ -87,8 +88,9 @@ def creations(folder: Path) -> Figure:
         f"{p99_ms:.0f} ms at {rate:.0f}/s",
         f"50 ms at {RATE}/s",
         p99_ms < 50 and rate > RATE * 0.98,
-        f"{CONNECTIONS} connections for {SECONDS} s, median {1000 * latencies[len(latencies) // 2]:.0f} ms; sender, "
-        "server and upstream share the cores; every alert is fsynced, then passed on meanwhile",
+        f"{CONNECTIONS} connections for {SECONDS} s, median {1000 * latencies[len(latencies) // 2]:.0f} ms, with "
+        f"{alerts:,} alerts there; sender, server and upstream share the cores; every alert is fsynced, then passed on "
+        "meanwhile.",
     )
 
 
@@ -127,7 +129,6 @@ def pages(folder: Path, alerts: int, tickets: int) -> list[Figure]:
         for number in range(tickets)
     }
     fill_copy(folder / "state" / FILE_NAME, {"jira.issues": issues})
-    _fill_alerts(folder, alerts)
     with serving(folder) as one:
         one.user("bench", "operator")
         one.start()
@@ -139,11 +140,11 @@ def pages(folder: Path, alerts: int, tickets: int) -> list[Figure]:
     return [
         Figure(
             "slowest page of the desk", f"{1000 * seconds:.0f} ms", "100 ms", seconds < 0.1,
-            f"{path}; median of 9, over HTTP, with {alerts:,} alerts and {tickets:,} tickets",
+            f"{path}; median of 9, over HTTP, with {alerts:,} alerts and {tickets:,} tickets.",
         ),
         Figure(
             "memory of `serve` meanwhile", f"{peak_mb:.0f} MB", "300 MB", peak_mb < 300,
-            f"peak resident, with {alerts:,} alerts in the list, after every page of it was asked for",
+            f"peak resident, with {alerts:,} alerts in the list, after every page of it was asked for.",
         ),
     ]  # fmt: skip
 
@@ -167,8 +168,9 @@ def _slowest(one: Serving, alerts: int, tickets: int) -> tuple[str, float]:
 
 
 def measure(share: float) -> list[Figure]:
-    """Creations at the whole rate whatever the `share`, which is of the alerts and tickets that the pages are over."""
-    with tempfile.TemporaryDirectory(prefix="outlast-bench-") as first:
-        figures = [creations(Path(first))]
-    with tempfile.TemporaryDirectory(prefix="outlast-bench-") as second:
-        return [*figures, *pages(Path(second), int(ALERTS * share), int(TICKETS * share))]
+    """Creations at the whole rate whatever the `share`, which is of the alerts and tickets that are there."""
+    alerts = int(ALERTS * share)
+    with tempfile.TemporaryDirectory(prefix="outlast-bench-") as name:
+        folder = Path(name)
+        _fill_alerts(folder, alerts)
+        return [creations(folder, alerts), *pages(folder, alerts, int(TICKETS * share))]

@@ -58,6 +58,7 @@ def _listening(address: str) -> socket.socket:
 
 
 def _run(services: Services, listener: socket.socket, ready: Callable[[], None]) -> None:
+    import gc
     import logging
     from contextlib import suppress
 
@@ -78,5 +79,9 @@ def _run(services: Services, listener: socket.socket, ready: Callable[[], None])
             backlog=1024,
         )
     )
+    # What was made to start is there to stay. Looked through by the collector again and again, all of it in one go, it
+    # would hold up every alert that comes meanwhile.
+    gc.collect()
+    gc.freeze()
     with suppress(KeyboardInterrupt):  # how it ends: by SIGTERM or Ctrl-C, with everything closed
         server.run(sockets=[listener])
