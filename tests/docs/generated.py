@@ -18,9 +18,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from outlast.cli.main import COMMANDS, app_command
-from outlast.config import SECTIONS
+from outlast.config.document import SECTIONS
+from outlast.config.settings import Section
 from outlast.core.errors import ExitCode
-from outlast.settings import Section
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "REFERENCE.md"

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from outlast.config.tool import KINDS
 from outlast.sources.tools.connector import Connector, Resource
-from outlast.tool_settings import KINDS
 from tests.tools import worlds
 from tests.tools.fake import TOKEN, Fake
 from tests.tools.worlds import SOURCE, Host, World, differences

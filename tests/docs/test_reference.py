@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from outlast.cli.main import COMMANDS, app_command
-from outlast.config import SECTIONS
+from outlast.config.document import SECTIONS
 from outlast.core.errors import ExitCode
 from tests.docs.generated import EXIT_MEANINGS, REFERENCE, REFERENCE_PARTS, command_of, part
 

@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from outlast import config
 from outlast.capture.route_map import RouteMap
+from outlast.config import file
 from outlast.vault.keys import Identity
 from outlast.vault.reader import Vault, VaultPin
 from outlast.vault.store import open_store
@@ -198,7 +198,7 @@ def _active(url: str) -> bool:
 
 
 def _vault(project: Project) -> Vault:
-    settings = config.load(project.config)
+    settings = file.load(project.config)
     identity = Identity.load(project.folder / ".outlast" / "operator.key")
     pin = VaultPin(settings.vault.id, settings.vault.recipients, settings.vault.signers)
     return Vault.open(open_store(settings.vault_url), pin, identity)

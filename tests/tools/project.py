@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.config import VaultSettings
+from outlast.config.document import VaultSettings
 from outlast.vault.header import create_vault
 from outlast.vault.keys import WriterKeys, generate_identity
 from outlast.vault.store import open_store

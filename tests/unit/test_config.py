@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from outlast import config
-from outlast.config import TableEntry, VaultSettings, find, load, without_password, written
+from outlast.config.document import VaultSettings
+from outlast.config.file import CONFIG_VARIABLE, FILE_NAME, find, load
+from outlast.config.settings import without_password
+from outlast.config.writing import TableEntry, written
 from outlast.core.errors import NotFoundError, UsageError
 
 VAULT = VaultSettings(
@@ -33,7 +35,7 @@ def text() -> str:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / config.FILE_NAME
+    path = tmp_path / FILE_NAME
     path.write_text(text(), encoding="utf-8")
     return path
 
@@ -109,10 +111,10 @@ def test_the_nearest_file_upwards_is_found(file: Path) -> None:
 
 def test_a_named_file_wins(file: Path, tmp_path: Path) -> None:
     """--config before OUTLAST_CONFIG before the folder."""
-    assert find(str(file), environ={config.CONFIG_VARIABLE: "/nowhere"}) == file
-    assert find(None, environ={config.CONFIG_VARIABLE: str(file.parent)}) == file
+    assert find(str(file), environ={CONFIG_VARIABLE: "/nowhere"}) == file
+    assert find(None, environ={CONFIG_VARIABLE: str(file.parent)}) == file
     with pytest.raises(NotFoundError, match=r"named by OUTLAST_CONFIG"):
-        find(None, environ={config.CONFIG_VARIABLE: "/nowhere/outlast.toml"})
+        find(None, environ={CONFIG_VARIABLE: "/nowhere/outlast.toml"})
 
 
 def test_without_a_file_the_hint_says_how_to_begin(tmp_path: Path) -> None:

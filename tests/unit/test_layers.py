@@ -12,9 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "outlast"
 
 ALLOWED: dict[str, frozenset[str]] = {
     "core": frozenset(),
-    "settings": frozenset({"core"}),
-    "tool_settings": frozenset({"core", "settings"}),
-    "config": frozenset({"core", "settings", "tool_settings"}),
+    "config": frozenset({"core"}),
     "disk": frozenset(),
     "state": frozenset({"core", "disk"}),
     "messages": frozenset({"core"}),
@@ -36,8 +34,6 @@ ALLOWED: dict[str, frozenset[str]] = {
         {
             "core",
             "config",
-            "settings",
-            "tool_settings",
             "state",
             "vault",
             "sources",

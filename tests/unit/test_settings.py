@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from outlast.settings import TripwireSettings
+from outlast.config.settings import TripwireSettings
 
 
 def test_what_is_not_said_has_a_safe_meaning() -> None:

@@ -92,7 +92,7 @@ def components_of(given: Sequence[str] | None) -> Mapping[str, Component]:
 
 def time_of(text: str, now: datetime) -> datetime:
     """`20m` from now, a time of day today or tomorrow, or a whole timestamp; UTC where nothing else is said."""
-    from outlast.settings import duration
+    from outlast.config.settings import duration
 
     with suppress(ValueError):
         span = duration(text)

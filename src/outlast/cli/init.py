@@ -18,7 +18,8 @@ from outlast.core.kinds import KINDS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from outlast.config import TableEntry, VaultSettings
+    from outlast.config.document import VaultSettings
+    from outlast.config.writing import TableEntry
     from outlast.sources.postgres.schema import Catalog
     from outlast.vault.keys import WriterKeys
 
@@ -75,7 +76,8 @@ def init(
     """
     from psycopg import IsolationLevel
 
-    from outlast import config
+    from outlast.config import file, writing
+    from outlast.config.settings import without_password
     from outlast.sources.postgres.agreement import INIT_LIMIT_S, Asker
     from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
     from outlast.sources.postgres.grants import print_grants as grants
@@ -105,14 +107,14 @@ def init(
         settings = OwnershipSettings(tenant_table, tenant_label, None, tenant_key)
         catalog = read_catalog(session, settings, Asker(session, INIT_LIMIT_S))
     if print_grants:
-        halted = config.load(path).document.tripwire.halt_roles if path.is_file() else ()
+        halted = file.load(path).document.tripwire.halt_roles if path.is_file() else ()
         text = grants(catalog, halted)
         return invocation.output.finish({"sql": text}, text)
-    bare_url, password = config.without_password(url)
+    bare_url, password = without_password(url)
     entries = _entries(catalog)
     with ExitStack() as undo:
         made = make_vault(vault, path.parent, undo)
-        content = config.written(
+        content = writing.written(
             url=bare_url,
             tenant_table=str(catalog.tenant_table),
             tenant_key=tenant_key,
@@ -131,7 +133,7 @@ def init(
 
 
 def _new_file(given: str | None) -> Path:
-    from outlast.config import CONFIG_VARIABLE, FILE_NAME
+    from outlast.config.file import CONFIG_VARIABLE, FILE_NAME
 
     path = Path(given or os.environ.get(CONFIG_VARIABLE) or FILE_NAME).expanduser().absolute()
     return path / FILE_NAME if path.is_dir() else path
@@ -151,7 +153,7 @@ def refuse_existing(path: Path) -> None:
 
 def make_vault(url: str, folder: Path, undo: ExitStack) -> VaultSettings:
     """The vault and every key. What was made is removed again where a later step fails."""
-    from outlast.config import VaultSettings
+    from outlast.config.document import VaultSettings
     from outlast.vault.keys import WriterKeys, generate_identity, write_secret
     from outlast.vault.reader import HEADER_PATH, NAMING_PATH, create_vault
     from outlast.vault.store import open_store
@@ -197,7 +199,7 @@ def _save(keys: WriterKeys, folder: Path, undo: ExitStack) -> None:
 
 
 def _entries(catalog: Catalog) -> tuple[TableEntry, ...]:
-    from outlast.config import TableEntry
+    from outlast.config.writing import TableEntry
     from outlast.sources.postgres.ownership import propose
 
     words = propose(catalog)

@@ -24,7 +24,7 @@ class Wanted:
 
 def run(invocation: Invocation, path: Path, wanted: Wanted) -> ExitCode:
     """Make the vault, or, beside an outlast.toml that is there, say what to add to it."""
-    from outlast import config
+    from outlast.config import writing
     from outlast.sources.tools.client import token_variable
     from outlast.sources.tools.connectors import connector_of
 
@@ -32,7 +32,7 @@ def run(invocation: Invocation, path: Path, wanted: Wanted) -> ExitCode:
     for needed in connector.needs:
         if getattr(wanted, needed) is None:
             raise UsageError(f"{connector.title} needs --{needed}", hint=f"outlast init {_example(wanted.kind)}")
-    section = config.written_tool(kind=wanted.kind, site=wanted.site, user=wanted.user, page=wanted.page)
+    section = writing.written_tool(kind=wanted.kind, site=wanted.site, user=wanted.user, page=wanted.page)
     if path.exists():
         raise Refused(
             f"{path} is there already, and init overwrites nothing",
@@ -42,7 +42,7 @@ def run(invocation: Invocation, path: Path, wanted: Wanted) -> ExitCode:
     making.refuse_existing(path)
     with ExitStack() as undo:
         made = making.make_vault(wanted.vault, path.parent, undo)
-        text = config.written_for_tools(vault=made, recovery_file=making.RECOVERY_FILE, section=section)
+        text = writing.written_for_tools(vault=made, recovery_file=making.RECOVERY_FILE, section=section)
         making.write(path, text)
         undo.pop_all()
     variable = token_variable(wanted.kind)

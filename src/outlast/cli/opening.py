@@ -19,7 +19,7 @@ from outlast.core.errors import OutlastError, UsageError
 if TYPE_CHECKING:
     import typer
 
-    from outlast.config import Config
+    from outlast.config.file import Config
     from outlast.restore.moments import At
     from outlast.sources.postgres.catalog import OwnershipSettings
     from outlast.sources.postgres.following import FollowingSettings
@@ -50,9 +50,9 @@ class Invocation:
 
     @cached_property
     def config(self) -> Config:
-        from outlast import config
+        from outlast.config import file
 
-        return config.load(config.find(self.config_file))
+        return file.load(file.find(self.config_file))
 
     @cached_property
     def state(self) -> LocalState:

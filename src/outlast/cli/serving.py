@@ -15,8 +15,8 @@ from outlast.core.errors import OutlastError, Refused, UsageError
 
 if TYPE_CHECKING:
     from outlast.cli.opening import Invocation
+    from outlast.config.settings import UpstreamSettings
     from outlast.relay.forwarding import Line
-    from outlast.settings import UpstreamSettings
     from outlast.state.database import Database
     from outlast.web.services import Services
 

@@ -146,7 +146,7 @@ def newest_moments(
 def _allowed(invocation: Invocation, given: str | None) -> timedelta:
     if given is None:
         return invocation.config.document.status.max_age
-    from outlast.settings import duration
+    from outlast.config.settings import duration
 
     try:
         allowed = duration(given)

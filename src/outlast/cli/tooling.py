@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from outlast.cli.opening import Invocation
+    from outlast.config.tool import ToolSettings
     from outlast.library.copy import LocalCopy
     from outlast.restore.history import Past
     from outlast.sources.source import Watcher
     from outlast.sources.tools.source import ToolSource
-    from outlast.tool_settings import ToolSettings
 
 _MB = 1024 * 1024
 

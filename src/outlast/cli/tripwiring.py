@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from outlast.capture.rules import Rules
     from outlast.capture.sentry import Sentry
     from outlast.capture.tripwire import Sizes
+    from outlast.config.settings import TripwireSettings
     from outlast.core.tenant import TenantKey
-    from outlast.settings import TripwireSettings
     from outlast.sources.postgres.halt import Halter
     from outlast.sources.postgres.schema import Catalog, Notice
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from outlast.config.settings import Duration, Expanded, Section, refuse_password
 from outlast.core.kinds import KINDS as KINDS
-from outlast.settings import Duration, Expanded, Section, refuse_password
 
 
 class ToolSettings(Section):

@@ -1,6 +1,6 @@
 """What a section of outlast.toml is made of, and [tripwire], [jobs], [rehearsal], [serve] …
 
-The others, and the file, are in config.py.
+The others, and the whole, are in document.py.
 
 `${NAME}` in a URL, path or command is taken from the environment.
 """
