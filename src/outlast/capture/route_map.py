@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.capture.route_file import RouteFile
-from outlast.capture.route_ids import ORPHAN_NUMBER, Route, Space, parent_of, plain, space_number
+from outlast.capture.route_ids import ID_BYTES, ORPHAN_NUMBER, Route, Space, parent_of, plain, space_number
 from outlast.capture.route_pairs import Pairs
 from outlast.core.errors import BugError
 from outlast.state.local import HostKey
@@ -25,6 +25,10 @@ _ENTRY_BYTES = 40
 """A route in the file, about."""
 _WARM_BYTES_MAX = 128 * 1024 * 1024
 """A file of some three million routes: read in two seconds."""
+
+
+_ABSENT = b"!"
+"""Behind an id among those that are waited for."""
 
 
 class _Missing:
@@ -157,9 +161,15 @@ class RouteMap(RouteFile):
     def is_awaited(self, id_: bytes) -> bool:
         return bool(self._waiting) and id_ in self._waiting
 
+    def is_absent(self, id_: bytes) -> bool:
+        """Whether this awaited parent was looked for in the source itself, and was not there."""
+        return self.is_awaited(id_ + _ABSENT)
+
     def arrived(self, id_: bytes) -> None:
-        self._waiting.discard(id_)
-        self._now.dangling[id_] = False
+        for one in (id_, id_ + _ABSENT):
+            if one in self._waiting:
+                self._waiting.discard(one)
+                self._now.dangling[one] = False
 
     def fetch(self, ids: Iterable[bytes]) -> None:
         """Load these routes, and what they lead to, in a few statements."""
@@ -257,6 +267,13 @@ class RouteMap(RouteFile):
                 self._replace(part)
         self._now.wiped -= numbers  # by a TRUNCATE that the new routes are later than
         self._drop_from_memory(numbers)
+        waiting = sorted({id_[:ID_BYTES] for id_ in self._waiting if space_number(id_) in numbers})
+        found = self.stored(waiting)
+        for id_ in waiting:
+            if id_ in found:
+                self.arrived(id_)
+            else:
+                self.await_parent(id_ + _ABSENT)
 
     def _drop_from_memory(self, numbers: set[int]) -> None:
         """What is remembered of these spaces no longer holds."""

@@ -32,11 +32,13 @@ class Referenced:
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """By these columns a row points at its parent: `to` and its `referenced` columns, in that order."""
+    """By these columns a row points at its parent: `to` and its `referenced` columns, in that order. `sure`: the server
+    has seen to it that the parent of every row is there (a key that is NOT VALID says nothing of older rows)."""
 
     columns: tuple[str, ...]
     to: TableName
     referenced: Referenced
+    sure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,13 @@ def _pointer(catalog: Catalog, table: Table, types: Mapping[TableName, Mapping[s
         _canonical(types[step.to].get(one, ""), types[table.name].get(other, ""))
         for one, other in zip(theirs, ours, strict=True)
     )
-    lasting = any(
-        key.enforced and key.references == step.to and set(key.columns) == set(ours)
+    keys = [
+        key
         for key in catalog.foreign_keys
-        if key.table == table.name
-    )
-    return Pointer(ours, step.to, Referenced(theirs, canonical, lasting))
+        if key.table == table.name and key.enforced and key.references == step.to and set(key.columns) == set(ours)
+    ]
+    sure = any(key.validated and not key.period for key in keys)
+    return Pointer(ours, step.to, Referenced(theirs, canonical, lasting=bool(keys)), sure)
 
 
 def _canonical(*types: str) -> Canonical | None:

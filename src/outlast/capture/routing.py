@@ -1,9 +1,9 @@
 """Routing: to which tenant's log each change belongs, as of its place in its transaction.
 
 Rules, in the order of the questions asked: an old tuple that tells the owner is believed; else the route map knows the
-row; a row it does not know is a *doubt*, told to the sink and never passed over. Children follow their parents by the
-map itself; that they moved with one is written as its move, which the reader carries out on all that hangs on it.
-TRUNCATE is an entry of every tenant that may have had a row.
+row; a row it does not know is a *doubt*, told to the sink and never passed over (parents.py: nor is a parent). Children
+follow their parents by the map itself; that they moved with one is written as its move, which the reader carries out on
+all that hangs on it. TRUNCATE is an entry of every tenant that may have had a row.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from outlast.capture.leaves import Leaves
 from outlast.capture.numbering import Numbering
+from outlast.capture.parents import Parents
 from outlast.capture.route_ids import (
     ID_BYTES,
     ORPHAN_NUMBER,
@@ -41,7 +42,6 @@ from outlast.core.entries import LoggedTable
 from outlast.core.table import TableName
 
 _NO_ID = bytes(16)
-_DEPTH_MAX = 32
 _OWNERS_MAX = 20_000
 
 Prepared = tuple[Way | None, Relation, int, bytes | None, bytes | None, bytes | None, Route | None]
@@ -57,6 +57,7 @@ class Router:
         self._map = map_
         self._numbers = numbers
         self._sink = sink
+        self._parents = Parents(plan, map_, sink)
         self._ways: dict[int, tuple[Relation, Way | None]] = {}
         self._truncated: list[Relation] = []
         self._block: Sequence[Prepared] = ()
@@ -146,6 +147,7 @@ class Router:
         """The transaction is over."""
         if self._truncated:
             self._truncate()
+        self._parents.end()
         self._map.end_transaction()
 
     def tenant_of(self, relation: Relation, change: Change) -> int | None:
@@ -302,16 +304,9 @@ class Router:
         tenant = self._map.tenant_of(route)
         if tenant != ORPHAN_NUMBER or isinstance(route, int):
             return tenant
-        known = self._map
-        for _ in range(_DEPTH_MAX):
-            parent = route[:16]
-            route = known.get(parent) or known.gone(parent) or self._later().get(parent, ORPHAN_NUMBER)
-            if isinstance(route, int):
-                break
-        tenant = known.tenant_of(route)
-        if tenant == ORPHAN_NUMBER:
-            known.await_parent(parent)
-        return tenant
+        way = self._block[self._place][0]
+        assert way is not None
+        return self._parents.tenant(way.logged.name, route, self._later)
 
     def _later(self) -> Mapping[bytes, Route]:
         """Routes of rows that others can point at and that the rest of the block writes."""
