@@ -269,8 +269,15 @@ def _surplus(plan: TenantPlan, error: SurplusError, scope: Scope) -> Conflict:
         str(error.found[0].table),
         ConflictKind.NOT_EXACT,
         f"more was written than planned, and was rolled back: {beyond}{_triggers(scope, plan)}",
-        hint="If that is what these triggers are for, name them under [restore] accept_triggers in outlast.toml.",
+        hint=_acceptance(error.firing),
     )
+
+
+def _acceptance(firing: Sequence[str]) -> str:
+    if not firing:
+        return "No trigger of the tables written is known to fire: look for rules, and for cascades that came late."
+    names = ", ".join(f'"{one}"' for one in firing)
+    return f"If that is what these triggers are for, write under [restore] in outlast.toml: accept_triggers = [{names}]"
 
 
 def _swap(plan: TenantPlan, error: SwapRefusedError) -> Conflict:

@@ -216,6 +216,18 @@ def test_a_trigger_that_writes_to_others(ground: Ground) -> None:
     assert any("public.accounts (+6 updated)" in note for note in accepted.notes)
 
 
+def test_a_counter_that_a_trigger_keeps(ground: Ground) -> None:
+    """A row that an accepted trigger writes, too, is read back as planned: writing it twice is no reason to refuse."""
+    body = "UPDATE accounts SET touched = touched - 1 WHERE id = OLD.account_id"
+    ground.run(TRIGGER.format(body=body, when="AFTER DELETE"))
+    ground.run("INSERT INTO entries VALUES (1, 'list1', 50, 'new'); UPDATE accounts SET touched = 1 WHERE id = 1")
+    (conflict,) = ground.restore().conflicts
+    assert "public.accounts (+1 updated)" in conflict.message
+    assert 'accept_triggers = ["public.entries.act"]' in conflict.hint
+    assert ground.restore(rules=ACCEPTED).state is TenantState.DONE
+    assert ground.connection.execute("SELECT touched FROM accounts WHERE id = 1").fetchone() == (0,)
+
+
 def test_a_trigger_that_is_wanted(ground: Ground) -> None:
     """outlast.toml can have a trigger fire that a privileged role would keep silent."""
     ground.run(TRIGGER.format(body=INTO_AUDIT, when="AFTER INSERT"))
