@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from outlast.vault.signature import Signer
 from tests.commands import Outlast
@@ -103,6 +105,35 @@ def test_drift_stops_it(kept: psycopg.Connection, outlast: Outlast, tmp_path: Pa
         {"table": "public.installs", "message": "1 row of public.installs changed since (key 1031)", "rows": 1}
     ]
     assert rows(kept) == before
+
+
+def test_a_role_that_owns_nothing(kept: psycopg.Connection, outlast: Outlast, database: str) -> None:
+    """Scripts run as a role under row-level security that may write rows and no more, on the copy and in production."""
+    role = "deploys_only"
+    kept.execute(f"CREATE ROLE {role} LOGIN".encode())
+    try:
+        kept.execute(f"GRANT SELECT, UPDATE ON sites, installs, pages TO {role}".encode())
+        kept.execute(b"ALTER TABLE pages ENABLE ROW LEVEL SECURITY")
+        kept.execute(f"CREATE POLICY small ON pages TO {role} USING (site_id <= 3)".encode())
+        outlast.done("backup")
+        url = make_conninfo(database, user=role)
+        config = outlast.folder / "outlast.toml"
+        config.write_text(config.read_text().replace("\ntenant_table", f'\nscript_url = "{url}"\ntenant_table', 1))
+        (outlast.folder / "jobs").mkdir()
+        script = "jobs/new text.sql"
+        (outlast.folder / script).write_text(
+            "-- outlast: tenants site-1, site-2, site-3\n-- outlast: effect public.pages update(body) rows=12\n"
+            "UPDATE pages SET body = 'new';\n"
+        )
+        rehearsed = outlast.done("rehearse", script).stdout
+        (following,) = [line for line in rehearsed.splitlines() if line.startswith("Next: outlast ")]
+        words = shlex.split(following)[2:]  # as it stands there it can be pasted
+        assert words[:2] == ["run", script]
+        ran = outlast.done("--json", *words, "--execute").json
+        assert ran["effect"] == {"public.pages": {"update": 12}}
+        assert {row[1] for row in rows(kept)["pages"] if row[2] == "new"} == {1, 2, 3}
+    finally:
+        kept.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
 BY_TENANT = """\

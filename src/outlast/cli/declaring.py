@@ -85,9 +85,15 @@ def _intent(words: Sequence[str], text: str | None, file: str | None) -> Intent 
         path = Path(file).resolve()
         return parse_intent(_read(path, "Name an intent.toml."), _toml(file), _beside(path.parent))
     folder = Path(words[0]).resolve().parent if text is not None else Path.cwd()
-    if text is not None and declares(text):
-        return parse_intent(text, Path(words[0]).name, _beside(folder))
     beside = draft_path(words)
+    if text is not None and declares(text):
+        if beside.is_file():
+            raise UsageError(
+                f"two intents: {words[0]} declares one in its header, and {beside} is another",
+                hint=f"Take one of them away, or say which counts: --intent {beside}",
+                code="two-intents",
+            )
+        return parse_intent(text, Path(words[0]).name, _beside(folder))
     return parse_intent(_read(beside, ""), str(beside), _beside(folder)) if beside.is_file() else None
 
 

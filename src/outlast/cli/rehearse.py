@@ -103,6 +103,7 @@ def rehearse(
         draft=draft_path(words) if draft else None,
         html=None if html is None else Path(html),
         by=by or getpass.getuser(),
+        path=words[0],
     )
 
 

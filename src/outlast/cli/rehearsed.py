@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from outlast.cli.output import Output
 from outlast.cli.render import age, count, size, table_of, time
 from outlast.core.errors import ExitCode, UsageError
+from outlast.core.tenant import ORPHAN, SHARED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,10 +39,11 @@ def show(
     html: Path | None = None,
     by: str = "",
     receipt: Receipt | None = None,
+    path: str = "",
 ) -> ExitCode:
     """Print it, write what is asked for, and return the exit code that the verdict comes to.
 
-    `draft` and `html` are files to be made; `by` is who drafts. `receipt` is what the script may be run by.
+    `draft` and `html` are files to be made; `by` is who drafts. `receipt` is what the script at `path` may be run by.
     """
     from outlast.rehearsal.report import to_json
 
@@ -56,7 +59,7 @@ def show(
     if draft is not None:
         code = _draft(output, request, done, draft, by)
         fields["draft"] = str(draft)
-    return output.finish(fields, lambda console: _print(console, request, done, receipt), exit_code=code)
+    return output.finish(fields, lambda console: _print(console, request, done, receipt, path), exit_code=code)
 
 
 def title_of(request: Request) -> str:
@@ -77,7 +80,7 @@ def _draft(output: Output, request: Request, done: Rehearsal, path: Path, by: st
     return ExitCode.DONE
 
 
-def _print(console: Console, request: Request, done: Rehearsal, receipt: Receipt | None) -> None:
+def _print(console: Console, request: Request, done: Rehearsal, receipt: Receipt | None, path: str) -> None:
     observed, verdict = done.observed, done.verdict
     console.print(_head(request, observed))
     _print_effect(console, observed)
@@ -96,7 +99,7 @@ def _print(console: Console, request: Request, done: Rehearsal, receipt: Receipt
                 console.print(f"     … and {len(told) - _FINDINGS_MAX:,} more (--json shows all of them).")
     console.print()
     if receipt is not None:
-        console.print(f"Next: outlast run {receipt.name} --receipt {receipt.id}")
+        console.print(f"Next: outlast run {shlex.quote(path)} --receipt {receipt.id}", soft_wrap=True)
     console.print(_last(done), style=_STYLES[verdict.outcome.value])
 
 
@@ -130,7 +133,8 @@ def _print_effect(console: Console, observed: Observed) -> None:
     hits = hits_of(observed)
     named = ", ".join(str(hit.tenant) for hit in hits[:_TENANTS_MAX])
     rest = f" … and {len(hits) - _TENANTS_MAX:,} more (--json and --html name all)" if len(hits) > _TENANTS_MAX else ""
-    console.print(f"\n{count(len(hits), 'tenant')}: {named}{rest}", soft_wrap=True)
+    customers = sum(1 for hit in hits if hit.tenant.key not in (SHARED, ORPHAN))
+    console.print(f"\n{count(customers, 'tenant')}: {named}{rest}", soft_wrap=True)
 
 
 def _detail(line: Line) -> str:

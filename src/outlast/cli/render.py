@@ -84,7 +84,7 @@ def effect_table(
     """An effect by tenant, table and operation. Pass the result to `Output.finish`.
 
     Its summary line is last, unless the caller has one of its own. Over EFFECT_LINES_MAX lines it is cut with the
-    number of what is left out; --json always has all of it.
+    number of what is left out and the totals by table, so that nothing is unseen; --json always has all of it.
     """
 
     def show(console: Console) -> None:
@@ -99,11 +99,23 @@ def effect_table(
         if rows:
             console.print(table_of(("tenant", "table", "operation", "rows", "columns or keys"), rows, right=(3,)))
         if len(lines) > EFFECT_LINES_MAX:
-            console.print(f"… and {len(lines) - EFFECT_LINES_MAX:,} more lines (--json shows all of them).")
+            console.print(f"… and {len(lines) - EFFECT_LINES_MAX:,} more lines (--json shows all of them). In all:")
+            console.print(_totals(effect))
         if summarize:
             console.print(summary(effect, done=done))
 
     return show
+
+
+def _totals(effect: Effect) -> object:
+    rows: dict[tuple[str, str], int] = {}
+    touched: dict[tuple[str, str], set[TenantKey]] = {}
+    for (tenant, table, operation), number in effect.counts.items():
+        place = (table, operation.value)
+        rows[place] = rows.get(place, 0) + number.rows
+        touched.setdefault(place, set()).add(tenant)
+    lines = [(*place, f"{rows[place]:,}", f"{len(touched[place]):,}") for place in sorted(rows)]
+    return table_of(("table", "operation", "rows", "tenants"), lines, right=(2, 3))
 
 
 def _samples(samples: Sequence[str], rows: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def run(
         return _unguarded(invocation, held, found, accept_unguarded, by or whoever(), execute=execute)
     parts = _parts(invocation, held, found, batch)
     if not execute:
-        return _show(invocation, held, parts)
+        return _show(invocation, held, parts, script)
     return _execute(invocation, held, parts, by or whoever(), pause)
 
 
@@ -147,7 +148,7 @@ def _parts(invocation: Invocation, held: Held, script: Script, batch: int | None
     return [part(group) for group in groups]
 
 
-def _show(invocation: Invocation, held: Held, parts: Sequence[Part]) -> ExitCode:
+def _show(invocation: Invocation, held: Held, parts: Sequence[Part], path: Path) -> ExitCode:
     """What would be done, and whether production still is as it was rehearsed."""
     keeper = RunKeeper(held, invocation, "", "")
     problem: OutlastError | None = None
@@ -157,7 +158,7 @@ def _show(invocation: Invocation, held: Held, parts: Sequence[Part]) -> ExitCode
                 runner.look(part)
     except Refused as error:
         problem = error
-    return _finish(invocation, held, _Told(parts, ()), problem, executed=False)
+    return _finish(invocation, held, _Told(parts, ()), problem, executed=False, path=path)
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,13 @@ def _unguarded(
 
 
 def _finish(
-    invocation: Invocation, held: Held, told: _Told, problem: OutlastError | None, *, executed: bool
+    invocation: Invocation,
+    held: Held,
+    told: _Told,
+    problem: OutlastError | None,
+    *,
+    executed: bool,
+    path: Path | None = None,
 ) -> ExitCode:
     receipt = held.receipt
     effect = merge([ran.effect for ran in told.done] if executed else [part.effect for part in told.parts])
@@ -280,7 +287,7 @@ def _finish(
             effect_table(effect, receipt.tenants, done=executed, summarize=False)(console)
         for one in getattr(problem, "differences", ()):
             console.print(f"Differs: {one.message}")
-        for line in _lines(held, told, problem, executed=executed):
+        for line in _lines(held, told, problem, executed=executed, path=path):
             console.print(line)
 
     return invocation.output.finish(fields, show, problem=problem)
@@ -292,7 +299,7 @@ def _left(held: Held, told: _Told) -> int:
     return len(set(held.receipt.effect.tenants) - reached - earlier)
 
 
-def _lines(held: Held, told: _Told, problem: OutlastError | None, *, executed: bool) -> list[str]:
+def _lines(held: Held, told: _Told, problem: OutlastError | None, *, executed: bool, path: Path | None) -> list[str]:
     receipt = held.receipt
     approved = f", approved by {', '.join(held.approved_by)}" if held.approved_by else ""
     if problem is not None and not told.done:
@@ -303,7 +310,7 @@ def _lines(held: Held, told: _Told, problem: OutlastError | None, *, executed: b
             f"Receipt {receipt.id}: {receipt.name}, rehearsed by {receipt.by}{approved}; it holds for {hours:.1f} h.",
             f"Production is as rehearsed, and untouched. {_steps(told)}",
         ]
-        return [*lines, f"Next: outlast run {receipt.name} --receipt {receipt.id} --execute"]
+        return [*lines, f"Next: outlast run {shlex.quote(str(path or receipt.name))} --receipt {receipt.id} --execute"]
     rows = sum(ran.effect.rows for ran in told.done)
     lines = [f"Run {told.run}: {count(rows, 'row')} as rehearsed{approved}, proven before commit."]
     lines.append(f"To take it back: outlast undo {told.run}")

@@ -97,6 +97,11 @@ class SequenceMove:
     before: int | None
     after: int | None
 
+    @property
+    def back(self) -> bool:
+        """Whether numbers come a second time."""
+        return self.before is not None and (self.after is None or self.after < self.before)
+
 
 @dataclass(frozen=True, slots=True)
 class Truncated:

@@ -8,7 +8,7 @@ everything back. Who may run what, and that a receipt works once, is decided by 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -223,6 +223,7 @@ class _Work:
         limit_s = self.runner.settings.lock_timeout_s
         mode = b"READ WRITE" if write else b"READ ONLY"
         connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ " + mode)
+        self._see()
         if limit_s is not None:
             limit = sql.Literal(f"{limit_s * 1000:.0f}ms")
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(limit))
@@ -235,7 +236,8 @@ class _Work:
         self.clock = self._clock()
         self.counters = self._counters()
         if write:
-            self.before = state.read_state(connection)
+            self.before = state.read_state(connection, large_objects=False)
+            self.objects = state.object_writes(connection)
 
     def _check(self) -> None:
         receipt = self.part.receipt
@@ -291,6 +293,10 @@ class _Work:
             )
         return found
 
+    def _see(self) -> None:
+        """Rows as row-level security shows them to the role: one that was rehearsed and is hidden counts as missing."""
+        self.connection.execute(b"SET LOCAL row_security = on")
+
     def take(self, *, lock: bool = True) -> list[Taken]:
         check_emptied(self.connection, self.part.receipt.emptied)
         taken = take(self.connection, self.catalog, self.part.tables, lock=lock)
@@ -329,6 +335,8 @@ class _Work:
 
     def prove(self, taken: Sequence[Taken]) -> list[Outcome]:
         """Raises NotAsRehearsedError with all that differs."""
+        if not self.slack:  # with slack every row has to be seen: where some are hidden, the server says so
+            self._see()
         accepts = self.part.receipt.accepted
         proof = Proof(self.connection, self.catalog, self.clock, accepts, self.counted)
         if number(self.connection) != self.xid:
@@ -362,7 +370,7 @@ class _Work:
 
     def _catalog(self, proof: Proof) -> state.State:
         receipt = self.part.receipt
-        after = state.read_state(self.connection)
+        after = state.read_state(self.connection, large_objects=False)
         changes = state.schema_changes(self.before, after, (), {})
         seen = {(one.alteration.value, one.kind, one.name) for one in changes}
         for alteration, kind, name in sorted(seen - set(receipt.alterations)):
@@ -374,4 +382,18 @@ class _Work:
         for name in sorted(rewritten ^ set(receipt.rewritten)):
             how = "was written anew or emptied, and not" if name in rewritten else "was not written anew or emptied, as"
             proof.differences.append(Difference(f"{name} {how} in the rehearsal", name))
+        proof.differences += self._sequences(after)
+        if Doubt.OBJECTS.value not in receipt.accepted and state.object_writes(self.connection) != self.objects:
+            proof.differences.append(Difference("large objects were written, which was not rehearsed"))
         return after
+
+    def _sequences(self, after: state.State) -> Iterator[Difference]:
+        """Those that go back unrehearsed. What is drawn meanwhile, by anybody, goes forward."""
+        receipt = self.part.receipt
+        free = {name for _, _, name in receipt.alterations}
+        free |= {str(use.sequence) for use in self.catalog.sequences if str(use.table) in receipt.emptied}
+        for move in state.sequence_moves(self.before, after):
+            if move.back and move.name not in free:
+                told = f"sequence {move.name} went back from {move.before} to {move.after}, which was not rehearsed"
+                mend = f"ROLLBACK does not put that right: SELECT setval('{move.name}', {move.before})"
+                yield Difference(f"{told} ({mend})", move.name)

@@ -33,17 +33,35 @@ class State:
     large_objects: Mapping[int, str]
 
 
-def read_state(connection: psycopg.Connection[Any]) -> State:
-    """Of a session whose search_path is pg_catalog alone, so that definitions are spelt in full."""
+def read_state(connection: psycopg.Connection[Any], *, large_objects: bool = True) -> State:
+    """Of a session whose search_path is pg_catalog alone, so that definitions are spelt in full.
+
+    Without `large_objects` any role may read it, and it costs nothing where there are many.
+    """
     with connection.transaction():
         connection.execute("SET LOCAL search_path = pg_catalog")
         found = connection.execute(statement("rehearsal_state")).fetchall()
+        objects = {(kind, name): definition or "" for kind, name, definition in found}
+        for name, digest in _passwords(connection):
+            objects["role", name] = f"{objects.get(('role', name), '')} password {digest}"
         return State(
-            {(kind, name): definition or "" for kind, name, definition in found},
+            objects,
             {oid: (name, file) for oid, name, file in connection.execute(statement("rehearsal_files"))},
             dict(connection.execute(statement("rehearsal_sequences")).fetchall()),
-            dict(connection.execute(statement("rehearsal_objects")).fetchall()),
+            dict(connection.execute(statement("rehearsal_objects")).fetchall()) if large_objects else {},
         )
+
+
+def object_writes(connection: psycopg.Connection[Any]) -> int:
+    """What the open transaction wrote to large objects, and maybe the one before it: only differences count."""
+    row = connection.execute(statement("run_objects")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _passwords(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    row = connection.execute("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')").fetchone()
+    return connection.execute(statement("rehearsal_passwords")).fetchall() if row is not None and row[0] else []
 
 
 def schema_changes(

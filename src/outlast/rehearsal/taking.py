@@ -19,6 +19,7 @@ from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
 
 _KEYS_SHOWN = 5
+_DRIFTED = "It changed since the copy's moment. Back up, unless `follow` runs, and rehearse again, on a newer one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,7 @@ def take(connection: Session, catalog: Catalog, tables: Sequence[KeyedTable], *,
         drift += _drift(keyed.table, wanted, found)
         taken.append(Taken(table, keyed, found))
     if drift:
-        hint = "It changed since the copy's moment. Rehearse again, on a newer one."
-        raise NotAsRehearsedError.of(drift, "production is not as rehearsed", hint)
+        raise NotAsRehearsedError.of(drift, "production is not as rehearsed", _DRIFTED)
     return taken
 
 
@@ -88,8 +88,7 @@ def check_emptied(connection: Session, emptied: Mapping[str, int]) -> None:
                 Difference(f"{name} has {number_text(now, 'row')}, and had {rows:,} when that was rehearsed", name, now)
             )
     if drift:
-        hint = "It changed since the copy's moment. Rehearse again, on a newer one."
-        raise NotAsRehearsedError.of(drift, "production is not as rehearsed", hint)
+        raise NotAsRehearsedError.of(drift, "production is not as rehearsed", _DRIFTED)
 
 
 def keys_text(keys: Sequence[bytes]) -> str:

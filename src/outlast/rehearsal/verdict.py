@@ -127,9 +127,10 @@ def _totals(observed: Observed) -> dict[tuple[str, Operation], _Seen]:
 def _adoption(intent: Intent) -> Iterator[Finding]:
     if intent.awaits_adoption:
         told = f"the intent was drafted by {intent.drafted_by} from what was seen, and nobody else has adopted it"
-        yield Finding(
-            FindingKind.DRAFTED, f"{told}: another person adds the line `adopted by=NAME`", weight=Weight.SCRIPT
+        line = (
+            'adopted = "by=NAME"' if intent.where.partition(":")[0].endswith(".toml") else "-- outlast: adopted by=NAME"
         )
+        yield Finding(FindingKind.DRAFTED, f"{told}: another person adds the line `{line}`", weight=Weight.SCRIPT)
 
 
 def _listed(intent: Intent, tenants: Mapping[TenantKey, Tenant], touched: Iterable[TenantKey]) -> set[TenantKey]:
@@ -298,8 +299,7 @@ def _sequences(observed: Observed, intent: Intent) -> Iterator[Finding]:
     """Inserts draw from sequences; one that goes back gives numbers out a second time."""
     dropped = {change.name for change in observed.schema if change.alteration is Alteration.DROPPED}
     for move in observed.sequences:
-        back = move.before is not None and (move.after is None or move.after < move.before)
-        if back and move.name not in dropped and not any(one.name == move.name for one in intent.schema):
+        if move.back and move.name not in dropped and not any(one.name == move.name for one in intent.schema):
             told = f"sequence {move.name} goes back from {move.before} to {move.after}: numbers come a second time"
             yield Finding(FindingKind.SEQUENCE, told, weight=Weight.OTHER)
 

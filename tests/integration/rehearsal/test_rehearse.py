@@ -149,6 +149,22 @@ def test_a_part_of_the_tenants_is_never_conclusive_unless_accepted(shop: Shop) -
     assert shop.rehearse("--tenants", "site-1", shop.script(accepted), exit_code=0)["verdict"] == "WITHIN INTENT"
 
 
+def test_two_intents_are_none(shop: Shop) -> None:
+    """A header and a file beside the script: none of them is taken in silence."""
+    script = shop.script("-- outlast: tenants site-7\nUPDATE pages SET title = 'new' WHERE site_id = 7;\n", "both.sql")
+    beside = shop.outlast.folder / "both.intent.toml"
+    beside.write_text('tenants = "site-7"\neffect = "public.pages update(title) rows=4"\n')
+    assert shop.rehearse(script, exit_code=2)["error"]["code"] == "two-intents"
+    shop.rehearse(script, "--intent", str(beside), exit_code=0)
+
+
+def test_a_password_is_seen(shop: Shop) -> None:
+    """A role's new password is a change to the role, and is itself not shown."""
+    done = shop.rehearse(shop.script("ALTER ROLE app PASSWORD 'open sesame';\n"), role="postgres", exit_code=3)
+    assert any(one["message"].startswith("role app changed") for one in done["findings"])
+    assert "sesame" not in str(done)
+
+
 def test_a_draft_passes_once_another_person_has_adopted_it(shop: Shop) -> None:
     """--draft writes what was seen; by itself it allows nothing."""
     script = shop.script("UPDATE pages SET title = 'new' WHERE site_id = 7;\n", "draft.sql")

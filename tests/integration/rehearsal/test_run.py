@@ -29,6 +29,8 @@ INSERT INTO sites SELECT n, 'site-' || n FROM generate_series(1, 6) n;
 INSERT INTO pages SELECT s * 10 + n, s, 'page' FROM generate_series(1, 6) s, generate_series(1, 5) n;
 INSERT INTO queue SELECT s * 10 + n, s FROM generate_series(1, 6) s, generate_series(1, 3) n;
 INSERT INTO switch VALUES (1, 'off');
+CREATE SEQUENCE tickets;
+SELECT setval('tickets', 500);
 
 CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -43,6 +45,8 @@ DECLARE setting text := (SELECT s.setting FROM public.switch s);
 BEGIN
   IF setting = 'truncate' THEN DELETE FROM public.queue; TRUNCATE public.queue; END IF;
   IF setting = 'drop' THEN DELETE FROM public.queue; DROP TABLE public.queue; END IF;
+  IF setting = 'sequence' THEN PERFORM setval('public.tickets', 1); END IF;
+  IF setting = 'object' THEN PERFORM lo_create(0); END IF;
   IF setting = 'other row' THEN UPDATE public.pages SET hits = hits + 1 WHERE id = 62; END IF;
 END $$;
 CREATE PROCEDURE ends() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$;
@@ -123,6 +127,15 @@ def test_truncate_or_drop_after_delete_shows_zero(place: Playground, switch: str
         connection.execute("TRUNCATE queue" if switch == "truncate" else "DROP TABLE queue")
         assert counters(connection, "queue")[2] == 0 if switch == "truncate" else True
         connection.rollback()
+    refused(place, "UPDATE pages SET hits = 1 WHERE id = 11; SELECT act()", switch, told=told)
+
+
+@pytest.mark.parametrize(
+    ("switch", "told"),
+    [("sequence", r"public\.tickets went back from 500 to 1"), ("object", "large objects were written")],
+)
+def test_what_no_row_counter_shows(place: Playground, switch: str, told: str) -> None:
+    """A sequence that goes back, a large object: told before anything is committed."""
     refused(place, "UPDATE pages SET hits = 1 WHERE id = 11; SELECT act()", switch, told=told)
 
 
