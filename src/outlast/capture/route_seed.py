@@ -30,9 +30,10 @@ from outlast.capture.ways import (
 )
 from outlast.core.row import NULL, unescape
 from outlast.core.table import TableName
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.following_facts import Member
 from outlast.sources.postgres.query import identifier
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 
 _HELD_MAX = 150_000
 _FILES = 64

@@ -44,7 +44,7 @@ def of_the_system(error: Exception, command: str) -> OutlastError | None:
         )
     psycopg = sys.modules.get("psycopg")  # not imported: no error of its
     if psycopg is not None and isinstance(error, psycopg.OperationalError):
-        from outlast.sources.postgres.session import explain
+        from outlast.sources.postgres.explaining import explain
 
         return explain(error, doing)
     return None

@@ -15,7 +15,8 @@ from psycopg.pq import TransactionStatus
 
 from outlast.core.errors import Refused, SourceError
 from outlast.rehearsal.script import Script, Statement
-from outlast.sources.postgres.session import Session, explain, pin, pinned
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session, pin, pinned
 
 _KEPT = frozenset({"client_encoding", "default_transaction_read_only"})
 

@@ -28,8 +28,9 @@ from outlast.capture.route_map import RouteMap
 from outlast.capture.route_plan import RoutePlan, TablePlan
 from outlast.capture.ways import id_of, owner_columns, target_space_of
 from outlast.core.row import NULL, unescape
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.query import array, identifier
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.state.local import HostKey
 from outlast.vault.keys import WriterKeys
 

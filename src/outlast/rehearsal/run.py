@@ -32,9 +32,10 @@ from outlast.rehearsal.taking import Difference, NotAsRehearsedError, Taken, che
 from outlast.rehearsal.trial import counted
 from outlast.restore.sessions import roll_back
 from outlast.restore.undo import Place, UndoKeeper
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.keyed import count_rows, lock_tables, number
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.write_counters import Counters, read_counters
 

@@ -25,7 +25,8 @@ from outlast.restore.sessions import Sessions, Work
 from outlast.restore.staging import Staging
 from outlast.restore.stale import stale
 from outlast.restore.undo import Place, TenantImages, UndoKeeper
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write import CountMismatchError
 from outlast.sources.postgres.write_conflicts import find_conflicts
 from outlast.sources.postgres.write_proof import ReferenceGoneError

@@ -31,7 +31,8 @@ from outlast.restore.scope import Scope
 from outlast.restore.sessions import Work
 from outlast.restore.staging import GroupStage, NotGroupableError
 from outlast.restore.undo import TenantImages
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write import CountMismatchError
 from outlast.sources.postgres.write_conflicts import find_conflicts
 from outlast.sources.postgres.write_proof import ReferenceGoneError

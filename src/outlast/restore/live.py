@@ -12,8 +12,9 @@ import psycopg
 from outlast.core.table import Table, TableName
 from outlast.core.tenant import ORPHAN, RESERVED, TenantKey
 from outlast.restore.difference import Layout, Piece
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.sweep import Block, sweep
 from outlast.vault.chunk import Chunk, Chunker, table_root
 

@@ -17,7 +17,8 @@ from typing import Protocol, Self
 import psycopg
 from psycopg import pq, sql
 
-from outlast.sources.postgres.session import Session, Target, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session, Target
 from outlast.sources.postgres.session import connect as connect_session
 from outlast.sources.postgres.write_stage import Stage
 

@@ -20,8 +20,9 @@ from outlast.core.tenant import SHARED
 from outlast.restore.difference import rows_of, shown_key
 from outlast.restore.history import Past, PastTable
 from outlast.restore.live import layout_of, read_chunks, read_run
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.schema import Catalog, ForeignKey
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write_facts import WriteFacts
 from outlast.sources.postgres.write_proof import matches_reference, referenced, wanted_references
 from outlast.sources.postgres.write_stage import Stage

@@ -6,8 +6,9 @@ import psycopg
 import pytest
 
 from outlast.core.errors import OutlastError, SourceError, TransientError, UsageError
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.pooling import is_pooled
-from outlast.sources.postgres.session import PINNED, Target, connect, explain
+from outlast.sources.postgres.session import PINNED, Target, connect
 from tests.integration.postgres.conftest import run
 from tests.servers import PASSWORD, Server
 

@@ -16,8 +16,9 @@ from psycopg import sql
 from outlast.core.errors import BugError
 from outlast.core.table import Ownership
 from outlast.sources.postgres import query
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.schema import Catalog, Notice
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.ties import Answer, Counted, Question, crossings
 
 LIMIT_TABLE_S = 30.0

@@ -17,11 +17,12 @@ from outlast.core.row import KeyKind
 from outlast.core.table import Ownership, Table, TableName
 from outlast.sources.postgres import notices
 from outlast.sources.postgres.classification import Classification
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.facts import Facts, Relation, read_facts
 from outlast.sources.postgres.graph import Graph, Subject
 from outlast.sources.postgres.ownership import derive, resolve
 from outlast.sources.postgres.schema import Catalog, UniqueIndex
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.signature import Storage, signature
 from outlast.sources.postgres.ties import Ask, settle
 

@@ -17,13 +17,14 @@ import psycopg
 from outlast.core.errors import OutlastError
 from outlast.core.table import OwnershipKind, Table, TableName
 from outlast.sources.postgres.agreement import CHECK_LIMIT_S, Asker, of_agreement
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.following import FollowingSettings
 from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.following_health import of_following
 from outlast.sources.postgres.pooling import is_pooled
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.server import find_program
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 
 CLOCK_DRIFT_MAX_S = 60.0

@@ -22,7 +22,8 @@ from psycopg import pq
 
 from outlast.core.errors import BugError
 from outlast.sources.postgres.copy_stream import is_plain
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session
 
 READ_BYTES = 256 * 1024
 _ROWS_MAX = 2000

@@ -19,8 +19,9 @@ from psycopg import sql
 
 from outlast.core.errors import OutlastError, SourceError, TransientError
 from outlast.core.table import TableName
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.server import find_program
-from outlast.sources.postgres.session import Session, Target, connect, explain
+from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.statements import statement
 
 LOCK_TIMEOUT_S = 30

@@ -14,8 +14,9 @@ from typing import Any
 import psycopg
 
 from outlast.core.table import TableName
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 
 MARK = '{"outlast":'

@@ -13,8 +13,9 @@ from enum import StrEnum
 
 import psycopg
 
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.following_plan import FollowingPlan, Step
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 
 LOCK_TIMEOUT_S = 2.0
 """Longer than deadlock_timeout (1 s), after which an autovacuum in the way gives way; else as short as can be."""

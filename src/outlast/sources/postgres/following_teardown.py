@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from outlast.sources.postgres import publication, schema_trigger
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.following import (
     LOCKS_EXCLUSIVE,
     LOCKS_NONE,
@@ -24,7 +25,7 @@ from outlast.sources.postgres.following import (
 from outlast.sources.postgres.following_facts import FollowingFacts
 from outlast.sources.postgres.following_plan import FollowingPlan, PlanKind, Refusal, Step
 from outlast.sources.postgres.identities import Identity
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 
 

@@ -20,7 +20,8 @@ import psycopg
 from psycopg import sql
 
 from outlast.core.errors import OutlastError
-from outlast.sources.postgres.session import Session, Target, connect, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.statements import statement
 
 LOCK_TIMEOUT_S = 1

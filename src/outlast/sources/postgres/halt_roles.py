@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import psycopg
 
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.halt import functions_are_there
 from outlast.sources.postgres.schema import Catalog, Notice
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 
 SESSIONS_MIN = 3

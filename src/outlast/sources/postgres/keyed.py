@@ -15,8 +15,9 @@ from psycopg import sql
 from outlast.core.row import NULL, unescape
 from outlast.core.table import OwnershipKind, Table, TableName
 from outlast.core.tenant import ORPHAN, SHARED, TenantKey
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.query import array, column, identifier, source, tenant_expression
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 
 _KEYS_AT_ONCE = 10_000
 _OWN_SUBTRANSACTIONS_MAX = 1_000_000

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 
 

@@ -21,8 +21,9 @@ from typing import Any
 import psycopg
 
 from outlast.core.table import TableName
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.schema_trigger import shape_query
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 
 PREFIX = "outlast.schema"
 """The prefix of our logical messages."""

@@ -18,7 +18,8 @@ from psycopg import pq
 
 from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
 from outlast.core.moment import Lsn
-from outlast.sources.postgres.session import Session, Target, connect, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.walsender import (
     Identity,

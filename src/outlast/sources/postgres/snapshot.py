@@ -13,7 +13,8 @@ from psycopg import IsolationLevel, sql
 
 from outlast.core.errors import SourceError
 from outlast.core.moment import Lsn, Moment
-from outlast.sources.postgres.session import Session, Target, connect, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.statements import statement
 
 _WORK_MEM, _HASH_MEM_MULTIPLIER = "16MB", "6"

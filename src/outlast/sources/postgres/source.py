@@ -17,9 +17,10 @@ from outlast.core.tenant import ORPHAN, Tenant, TenantKey
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.check import unreadable
 from outlast.sources.postgres.dump import dump_schema
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.query import key_kind
 from outlast.sources.postgres.schema import Catalog, Notice
-from outlast.sources.postgres.session import Session, Target, explain
+from outlast.sources.postgres.session import Session, Target
 from outlast.sources.postgres.slot import ExportedSlot
 from outlast.sources.postgres.snapshot import (
     Snapshot,

@@ -24,8 +24,9 @@ import psycopg
 from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.copy_stream import Said, copy_stream
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.pgoutput import PROTOCOL_VERSION, Commit, Decoder, Event, Keepalive, StreamCommit
-from outlast.sources.postgres.session import Session, Target, explain
+from outlast.sources.postgres.session import Session, Target
 from outlast.sources.postgres.slot import PLUGIN, SlotHealth, slot_health_from
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.transactions import time_of

@@ -18,8 +18,9 @@ from outlast.core.row import NULL, unescape
 from outlast.core.table import OwnershipKind, Table
 from outlast.core.tenant import ORPHAN, RESERVED, SHARED, TenantKey
 from outlast.sources.postgres.copy_out import Lines, copy_out
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.query import count_query, fingerprint_query, rows_query, sample_query
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.snapshot import read_in_bulk
 from outlast.sources.source import Block as Block
 from outlast.sources.source import Fingerprint as Fingerprint

@@ -6,9 +6,10 @@ import psycopg
 from psycopg import sql
 
 from outlast.core.tenant import Tenant, TenantKey
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.query import identifier
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 
 
 def read_tenants(session: Session, catalog: Catalog) -> dict[TenantKey, Tenant]:

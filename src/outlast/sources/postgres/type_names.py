@@ -10,7 +10,8 @@ from contextlib import closing
 
 import psycopg
 
-from outlast.sources.postgres.session import Session, Target, connect, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.walsender import ask
 

@@ -14,13 +14,13 @@ from psycopg import pq
 
 from outlast.core.errors import SourceError, TransientError
 from outlast.core.moment import Lsn
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.session import (
     Session,
     Target,
     check_pinned,
     check_version,
     connect_for_replication,
-    explain,
     pinned,
 )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 
 

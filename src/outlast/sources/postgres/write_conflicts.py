@@ -15,8 +15,9 @@ from psycopg import sql
 from outlast.core.plan import Conflict, ConflictKind
 from outlast.core.table import OwnershipKind, Table, TableName
 from outlast.core.tenant import ORPHAN, TenantKey
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.schema import Catalog, ForeignKey, UniqueIndex
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.write_facts import WriteFacts
 from outlast.sources.postgres.write_proof import (
     WRITTEN,

@@ -15,8 +15,9 @@ import psycopg
 from psycopg import sql
 
 from outlast.core.table import Table, TableName
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.schema import Catalog, ForeignKey
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.write_order import write_order
 from outlast.sources.postgres.write_stage import Stage

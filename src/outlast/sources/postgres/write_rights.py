@@ -7,8 +7,9 @@ from psycopg import sql
 
 from outlast.core.errors import Refused
 from outlast.core.table import Table
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.query import identifier
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
 
 

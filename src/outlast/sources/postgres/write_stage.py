@@ -17,8 +17,9 @@ from psycopg import pq, sql
 
 from outlast.core.errors import Refused
 from outlast.core.table import Table, TableName
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.query import identifier
-from outlast.sources.postgres.session import Session, explain
+from outlast.sources.postgres.session import Session
 
 _COPY_PLACE = re.compile(r"^COPY [^,]+, line (?P<line>\d+)(?:, column (?P<column>.+?)(?=: |$))?", re.MULTILINE)
 _TEMP_BUFFERS = "64MB"  # allocated as they fill; the default of 8 MB would write most of a large tenant to disk
