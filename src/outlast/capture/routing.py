@@ -44,8 +44,9 @@ from outlast.core.table import TableName
 _NO_ID = bytes(16)
 _OWNERS_MAX = 20_000
 
-Prepared = tuple[Way | None, Relation, int, bytes | None, bytes | None, bytes | None, Route | None]
-"""(way, relation, operation, old tuple, new tuple, id of the row before the change, route that its new owner is)."""
+Prepared = tuple[Way | None, Relation, int, bytes | None, bytes | None, Route | None, Route | None]
+"""(way, relation, operation, old tuple, new tuple, before, route that its new owner is). `before` is the id of the row
+before the change where its route is kept, else the route that its old owner is, where the old tuple tells it."""
 
 
 class Router:
@@ -76,7 +77,8 @@ class Router:
             if way is None or way.shared or operation == OP_TRUNCATE:
                 append((way, relation, operation, old, new, None, None))
                 continue
-            row_id = after = None
+            before: Route | None = None
+            after: Route | None = None
             if new is not None:
                 fields = way.pick(new, 0)
                 split = way.row_fields
@@ -84,21 +86,26 @@ class Router:
                 if after is None:
                     after = self._new_owner(way, fields[split:])
                 if split and old is None:
-                    row_id = id_of(way.row_space, fields[:split])  # type: ignore[arg-type]
-            if old is not None and way.row_space is not None:
-                row_id = id_of(way.row_space, way.row(old, 1))
-            append((way, relation, operation, old, new, row_id, after))
+                    before = id_of(way.row_space, fields[:split])  # type: ignore[arg-type]
+            if old is not None:
+                before = (
+                    id_of(way.row_space, way.row(old, 1)) if way.row_space is not None else self._old_owner(way, old)
+                )
+            append((way, relation, operation, old, new, before, after))
         return prepared
 
     def fetch(self, prepared: Iterable[Prepared]) -> None:
         """Load the routes that these will ask for, in a few statements instead of one each."""
         wanted: set[bytes] = set()
         slots, mask, ends = self._map.pairs.slots, self._map.pairs.mask, self._map.ends
-        for way, _, operation, _, _, row_id, after in prepared:
-            if row_id is not None and operation != OP_INSERT:
+        for way, _, operation, _, _, before, after in prepared:
+            if type(before) is bytes and operation != OP_INSERT:
                 assert way is not None
-                if not way.simple or after is None or slots[hash(row_id) & mask] != hash((row_id, after)):
-                    wanted.add(row_id)
+                if way.row_space is None:
+                    if before not in ends:
+                        wanted.add(before)
+                elif not way.simple or after is None or slots[hash(before) & mask] != hash((before, after)):
+                    wanted.add(before)
             if type(after) is bytes and after not in ends:
                 wanted.add(after)
         self._map.fetch(wanted)
@@ -108,7 +115,7 @@ class Router:
         change, ends = self._sink.change, self._map.ends
         slots, mask = self._map.pairs.slots, self._map.pairs.mask
         self._block, self._coming = prepared, None
-        for index, (way, relation, operation, old, new, row_id, after) in enumerate(prepared):
+        for index, (way, relation, operation, old, new, before, after) in enumerate(prepared):
             self._place = index
             if self._truncated and operation != OP_TRUNCATE:
                 self._truncate()
@@ -122,21 +129,21 @@ class Router:
                 assert new is not None
                 if (
                     old is None
-                    and row_id is not None
+                    and before is not None
                     and way.simple
                     and after is not None
-                    and slots[hash(row_id) & mask] == hash((row_id, after))
+                    and slots[hash(before) & mask] == hash((before, after))
                 ):
                     tenant = after if type(after) is int else ends.get(after)  # type: ignore[arg-type]
                     change(self._tenant(after) if tenant is None else tenant, operation, way.logged, None, new)
                     continue
-                self._update(way, old, new, row_id, after)
+                self._update(way, old, new, before, after)
             elif operation == OP_INSERT:
                 assert new is not None
-                self._insert(way, new, row_id, after)
+                self._insert(way, new, before, after)
             else:
                 assert old is not None
-                self._delete(way, old, row_id)
+                self._delete(way, old, before)
 
     @property
     def place(self) -> int:
@@ -198,7 +205,8 @@ class Router:
 
     # Rows --------------------------------------------------------------------------------------------------------
 
-    def _insert(self, way: Way, new: bytes, row_id: bytes | None, route: Route | None) -> None:
+    def _insert(self, way: Way, new: bytes, before: Route | None, route: Route | None) -> None:
+        row_id = before if isinstance(before, bytes) else None
         if route is None or (way.row_space is not None and row_id is None):
             self._sink.doubt(way.logged.name, "a row came without the columns by which it finds its tenant")
             return
@@ -218,13 +226,12 @@ class Router:
                 if not target.is_row:
                     self._map.put(id_, route)
 
-    def _update(self, way: Way, old: bytes | None, new: bytes, row_id: bytes | None, after: Route | None) -> None:
+    def _update(self, way: Way, old: bytes | None, new: bytes, before: Route | None, after: Route | None) -> None:
+        listed: Sequence[bytes] = ()
         if way.row_space is None:
-            before = self._owner(way, way.owner(old, 1)) if old is not None and way.carried else after
-            listed: Sequence[bytes] = ()
+            before = before if old is not None and way.carried else after
         else:
-            before = None if row_id is None else self._map.get(row_id)
-            listed = ()
+            before = self._map.get(before) if isinstance(before, bytes) else None
             if isinstance(before, bytes) and len(before) != ID_BYTES:
                 listed, before = aliases_of(before), plain(before)
         if after is None and way.owner_unsent(new):
@@ -247,10 +254,11 @@ class Router:
         if way.label is not None:
             self._relabel(way, to_tenant, new)
 
-    def _delete(self, way: Way, old: bytes, row_id: bytes | None) -> None:
+    def _delete(self, way: Way, old: bytes, before: Route | None) -> None:
         listed: Sequence[bytes] = ()
+        row_id = before if way.row_space is not None and isinstance(before, bytes) else None
         if way.row_space is None:
-            route = self._owner(way, way.owner(old, 1)) if way.carried else None
+            route = before
         else:
             route = None if row_id is None else self._map.get(row_id)
             if isinstance(route, bytes) and len(route) != ID_BYTES:
@@ -287,6 +295,14 @@ class Router:
         if way.parent is None:
             return self._numbers.number_of(values[0])  # type: ignore[arg-type]
         return id_of(way.parent, values, way.parent_canonical)
+
+    def _old_owner(self, way: Way, old: bytes) -> Route | None:
+        """The route that the old tuple says its row had, where it says so."""
+        if not way.carried:
+            return None
+        values = way.owner(old, 1)
+        known = way.owners.get(values[0]) if len(values) == 1 else None  # type: ignore[arg-type]
+        return self._new_owner(way, values) if known is None else known
 
     def _new_owner(self, way: Way, values: Sequence[Field]) -> Route | None:
         route = self._owner(way, values)
@@ -348,6 +364,12 @@ class Router:
         self, way: Way, old: bytes | None, new: bytes, before: Route, after: Route, listed: Sequence[bytes]
     ) -> None:
         """Bring the map to a row's new ids and route."""
+        if way.row_space is None and old is not None and before == after:
+            for target in way.targets:
+                if target.take(old, 1) != target.take(new, 0):
+                    break
+            else:
+                return  # nothing that anybody finds it by
         was = self._target_ids(way, old, 1, listed) if old is not None else self._target_ids(way, new, 0, listed)
         now: list[bytes | None] = []
         for target, id_ in zip(way.targets, was, strict=True):

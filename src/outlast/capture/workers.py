@@ -101,15 +101,20 @@ def _keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def prepare_for_rows() -> None:
+    """For a process through which rows pass by the million, none of them part of a cycle: looking for cycles every few
+    hundred is for nothing."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    _keep_freed_memory()
+
+
 def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends us
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     from outlast.capture.part import capture_part
 
-    # Rows pass through by the million and none is part of a cycle: looking for cycles every few hundred is for nothing.
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
-    _keep_freed_memory()
+    prepare_for_rows()
     try:
         part = pipe.recv()
         capture_part(part, pipe.send)

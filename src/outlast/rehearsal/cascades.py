@@ -10,19 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outlast.capture.ways import Take, taking
-from outlast.core.change import OP_DELETE, OP_UPDATE, Field, Relation
+from outlast.core.change import OP_DELETE, OP_UPDATE, Relation
+from outlast.core.row import NULL
 from outlast.core.table import TableName
 from outlast.sources.postgres.schema import ForeignKey
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """One end of a foreign key, as a relation's tuples have it. `number` is the key's."""
+    """One end of a foreign key: where its columns stand in a relation's tuples. `number` is the key's."""
 
     number: int
-    take: Take
+    places: tuple[int, ...]
     deletes: bool  # the child is deleted with its parent
+
+    def values(self, row: Sequence[bytes]) -> tuple[bytes, ...]:
+        return tuple([row[place] for place in self.places])
 
 
 class Cascades:
@@ -30,7 +33,7 @@ class Cascades:
 
     def __init__(self, keys: Sequence[ForeignKey]) -> None:
         self._keys = [key for key in keys if key.enforced]
-        self._gone: set[tuple[int, tuple[Field, ...]]] = set()
+        self._gone: set[tuple[int, tuple[bytes, ...]]] = set()
         self._ends: dict[int, tuple[Relation, list[_End], list[_End]]] = {}
 
     def begin(self) -> None:
@@ -42,8 +45,10 @@ class Cascades:
         _, parents, children = self._of(relation, root)
         return bool(parents or children)
 
-    def carried(self, relation: Relation, root: TableName, operation: int, old: bytes, new: bytes | None) -> bool:
-        """Whether a foreign key made this change; and note what it makes others do. `old` is a whole old tuple."""
+    def carried(
+        self, relation: Relation, root: TableName, operation: int, was: Sequence[bytes], now: Sequence[bytes] | None
+    ) -> bool:
+        """Whether a foreign key made this change; and note what it makes others do. `was` is a whole row."""
         _, parents, children = self._of(relation, root)
         carried = False
         gone = self._gone
@@ -51,17 +56,16 @@ class Cascades:
             for end in children:
                 if operation == OP_DELETE and not end.deletes:
                     continue
-                values = tuple(end.take(old, 1))
+                values = end.values(was)
                 if (end.number, values) in gone and (
-                    operation == OP_DELETE or (new is not None and tuple(end.take(new, 0)) != values)
+                    operation == OP_DELETE or (now is not None and end.values(now) != values)
                 ):
                     carried = True
                     break
         for end in parents:
-            values = tuple(end.take(old, 1))
-            if operation == OP_DELETE or (
-                operation == OP_UPDATE and new is not None and tuple(end.take(new, 0)) != values
-            ):
+            values = end.values(was)
+            went = operation == OP_DELETE or (operation == OP_UPDATE and now is not None and end.values(now) != values)
+            if went and NULL not in values:  # at which no child points
                 gone.add((end.number, values))
         return carried
 
@@ -81,6 +85,5 @@ class Cascades:
                 (key.table, key.columns, children),
             ):
                 if table == root and all(column in places for column in columns):
-                    take = taking([places[column] for column in columns])
-                    ends.append(_End(number, take, key.on_delete == "c"))
+                    ends.append(_End(number, tuple(places[column] for column in columns), key.on_delete == "c"))
         return relation, parents, children

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,8 @@ from psycopg import conninfo, sql
 from outlast.core.errors import NotFoundError, SourceError
 from outlast.core.table import TableName
 from outlast.core.tenant import SCHEMA, Tenant, TenantKey
-from outlast.rehearsal import copy_schema, instruments
-from outlast.rehearsal.copy_data import RowCounts, VaultPlace, load, past_of_entry, pin, section_texts
+from outlast.rehearsal import copy_after, copy_schema, instruments
+from outlast.rehearsal.copy_data import Loader, RowCounts, VaultPlace, past_of_entry, pin, section_texts
 from outlast.rehearsal.disarming import disarm
 from outlast.rehearsal.observed import Doubt, Inconclusive
 from outlast.restore.history import all_entries, find_entries
@@ -139,16 +139,14 @@ class Builder:
         clock = _Clock(self.seconds)
         schema = [one for one in vault.entries(self.place.source, at.run.run) if one.tenant.key == SCHEMA]
         parts = schema_sections(vault, self.place.source, at)
-        initialize(self.binaries, self.folder, BUILDING)
-        clock.lap("server")
-        with serving(self.binaries, self.folder) as server:
+        entries = chosen_entries(vault, self.place.source, at, self.only)
+        with Loader(self.place, entries, jobs=self.jobs) as loader, self._server(clock) as server:
             database = self._begin(server, parts, points)
             clock.lap("schema")
-            entries = chosen_entries(vault, self.place.source, at, self.only)
             url = server.url(database)
             with closing(open_superuser(url)) as connection:
                 lacking = self._lacking(connection)
-                rows = load(self.place, url, entries, lacking, jobs=self.jobs)
+                rows = loader.load(url, lacking)
                 clock.lap("rows")
                 self._finish(connection, url, parts["post-data"], points)
                 clock.lap("indexes")
@@ -171,6 +169,13 @@ class Builder:
             self.only,
             heads_of([*entries, *schema]),
         )
+
+    @contextmanager
+    def _server(self, clock: _Clock) -> Iterator[EmbeddedServer]:
+        initialize(self.binaries, self.folder, BUILDING)
+        with serving(self.binaries, self.folder) as server:
+            clock.lap("server")
+            yield server
 
     def _begin(self, server: EmbeddedServer, parts: Mapping[str, bytes], points: copy_schema.SchemaPoints) -> str:
         text = {name: part.decode("utf-8", "surrogateescape") for name, part in parts.items()}
@@ -199,12 +204,13 @@ class Builder:
     def _finish(
         self, connection: psycopg.Connection[Any], url: str, section: bytes, points: copy_schema.SchemaPoints
     ) -> None:
-        with closing(open_superuser(url)) as second:
-            copy_schema.run_after([connection, second], section, points)
-        pin(connection)
-        set_sequences(connection)
-        refresh_views(connection, points)
-        connection.execute("ANALYZE")
+        with ExitStack() as stack:
+            others = [stack.enter_context(closing(open_superuser(url))) for _ in range(self.jobs - 1)]
+            copy_after.run_after([connection, *others], section, points)
+            pin(connection)
+            set_sequences(connection)
+            refresh_views(connection, points)
+            copy_after.analyze([connection, *others])
 
     def _instrument(self, connection: psycopg.Connection[Any], url: str, points: copy_schema.SchemaPoints) -> Catalog:
         with closing(connect(Target(url), role="rehearse")) as session:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 
+from outlast.capture.workers import prepare_for_rows
 from outlast.core.errors import SourceError
 from outlast.core.table import TableName
 from outlast.core.tenant import SCHEMA, TenantKey
@@ -55,24 +57,43 @@ class VaultPlace:
         return vault, resolve(vault, self.source, self.moment, self.spool_directory)
 
 
-def load(
-    place: VaultPlace, url: str, entries: Sequence[TenantEntry], lacking: Sequence[TableName], *, jobs: int
-) -> RowCounts:
-    """Put the rows of these tenants into the copy at `url`, and count them. `lacking` are tables that it has not.
+class Loader:
+    """Puts tenants' rows into a copy. Open with `with`, before there is a copy: worker processes take a second to start
+    and to prove the vault, and whatever comes before the rows needs one core only."""
 
-    Raises what reading the vault raises, and SourceError where a row does not fit its table.
-    """
-    if jobs <= 1 or len(entries) < 2 * jobs:
-        vault, at = place.open()
-        with psycopg.connect(url, autocommit=True) as connection:
-            return _load(vault, at, connection, entries, frozenset(lacking))
-    counts: Counter[tuple[TenantKey, str]] = Counter()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(place, url)) as pool:
-        parts = slices(entries, jobs * _SLICES_A_WORKER)
-        for found in pool.map(_work, [(part, frozenset(lacking)) for part in parts]):
+    def __init__(self, place: VaultPlace, entries: Sequence[TenantEntry], *, jobs: int) -> None:
+        self._place = place
+        self._entries = entries
+        self._jobs = jobs
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        if self._jobs > 1 and len(self._entries) >= 2 * self._jobs:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._jobs, context, initializer=_begin, initargs=(self._place,))
+            for _ in range(self._jobs):
+                self._pool.submit(_open)  # what goes wrong, goes wrong again where somebody waits for it
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def load(self, url: str, lacking: Sequence[TableName]) -> RowCounts:
+        """Put them into the copy at `url`, and count them. `lacking` are tables that it has not.
+
+        Raises what reading the vault raises, and SourceError where a row does not fit its table.
+        """
+        if self._pool is None:
+            vault, at = self._place.open()
+            with psycopg.connect(url, autocommit=True) as connection:
+                return _load(vault, at, connection, self._entries, frozenset(lacking))
+        counts: Counter[tuple[TenantKey, str]] = Counter()
+        parts = slices(self._entries, self._jobs * _SLICES_A_WORKER)
+        for found in self._pool.map(_work, [_Part(url, part, frozenset(lacking)) for part in parts]):
             counts.update(found)
-    return dict(counts)
+        self._pool.shutdown(wait=False)  # with it its sessions
+        return dict(counts)
 
 
 def slices(entries: Sequence[TenantEntry], number: int) -> list[list[TenantEntry]]:
@@ -81,21 +102,60 @@ def slices(entries: Sequence[TenantEntry], number: int) -> list[list[TenantEntry
     return [part for first in range(number) if (part := ordered[first::number])]
 
 
-_worker: tuple[Vault, At, psycopg.Connection[Any]] | None = None
+@dataclass(frozen=True, slots=True)
+class _Part:
+    url: str
+    entries: Sequence[TenantEntry]
+    lacking: frozenset[TableName]
 
 
-def _begin(place: VaultPlace, url: str) -> None:
-    global _worker  # a process's own, set once before its first part
+@dataclass
+class _Worker:
+    """A worker process's own."""
+
+    place: VaultPlace
+    opened: tuple[Vault, At] | None = None
+    connection: psycopg.Connection[Any] | None = None
+
+    def vault(self) -> tuple[Vault, At]:
+        if self.opened is None:
+            self.opened = self.place.open()
+        return self.opened
+
+    def session(self, url: str) -> psycopg.Connection[Any]:
+        if self.connection is None:
+            self.connection = psycopg.connect(url, autocommit=True)
+        return self.connection
+
+
+_worker: _Worker | None = None
+
+
+def _begin(place: VaultPlace) -> None:
+    global _worker  # set once, before the first part
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends us
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
-    vault, at = place.open()
-    _worker = (vault, at, psycopg.connect(url, autocommit=True))
+    threading.Thread(target=_die_with_parent, name="outlast parent", daemon=True).start()
+    prepare_for_rows()
+    _worker = _Worker(place)
 
 
-def _work(part: tuple[Sequence[TenantEntry], frozenset[TableName]]) -> RowCounts:
+def _die_with_parent() -> None:
+    """A pool's process would wait for work for ever after its parent was killed: it holds the other end itself."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _open() -> None:
     assert _worker is not None
-    vault, at, connection = _worker
-    return _load(vault, at, connection, *part)
+    _worker.vault()
+
+
+def _work(part: _Part) -> RowCounts:
+    assert _worker is not None
+    return _load(*_worker.vault(), _worker.session(part.url), part.entries, part.lacking)
 
 
 def _load(

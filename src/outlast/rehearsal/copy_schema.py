@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -36,9 +35,6 @@ _NEVER = frozenset({"SUBSCRIPTION", "SUBSCRIPTION TABLE"})
 
 _HARMLESS = frozenset({"COMMENT", "ACL", "DEFAULT ACL", "PUBLICATION", "PUBLICATION TABLE", "SECURITY LABEL"})
 """Kinds that fail only because of something that was named before, or that no script's effect hangs on."""
-
-_HEAVY = frozenset({"CONSTRAINT", "INDEX"})
-_KEYS = frozenset({"FK CONSTRAINT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +156,10 @@ def run_piece(connection: psycopg.Connection[Any], piece: Piece, points: SchemaP
     try:
         connection.execute(piece.text)
     except psycopg.Error as error:
-        _note(piece, error, points)
+        note_failure(piece, error, points)
 
 
-def _note(piece: Piece, error: psycopg.Error, points: SchemaPoints) -> None:
+def note_failure(piece: Piece, error: psycopg.Error, points: SchemaPoints) -> None:
     if piece.kind == "PREAMBLE":
         raise SourceError(f"the schema in the vault cannot be run here: {_first_line(error)}") from error
     if piece.kind == "SCHEMA" and error.sqlstate == "42P06":
@@ -176,30 +172,6 @@ def _note(piece: Piece, error: psycopg.Error, points: SchemaPoints) -> None:
         points.add(Doubt.COLLATION, piece.name)
     elif piece.kind not in _HARMLESS:
         points.add(Doubt.SCHEMA, f"{piece.kind.lower()} {piece.schema}.{piece.name}".removeprefix("- "))
-
-
-def run_after(connections: Sequence[psycopg.Connection[Any]], section: bytes, points: SchemaPoints) -> None:
-    """The section that comes after the rows: keys and indexes side by side, then the rest, foreign keys last."""
-    found = list(pieces(section))
-    for connection in connections:
-        run_piece(connection, found[0], points)
-    heavy = [piece for piece in found[1:] if piece.kind in _HEAVY]
-    with ThreadPoolExecutor(len(connections), "index") as pool:
-        queue = iter(heavy)
-        lock = Lock()
-
-        def work(connection: psycopg.Connection[Any]) -> None:
-            while True:
-                with lock:
-                    piece = next(queue, None)
-                if piece is None:
-                    return
-                run_piece(connection, piece, points)
-
-        list(pool.map(work, connections))
-    rest = [piece for piece in found[1:] if piece.kind not in _HEAVY]
-    run_pieces(connections[0], [piece for piece in rest if piece.kind not in _KEYS], points)
-    run_pieces(connections[0], [piece for piece in rest if piece.kind in _KEYS], points)
 
 
 def sections(tables: Mapping[str, bytes]) -> Mapping[str, bytes]:

@@ -8,7 +8,6 @@ come out of the log.
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -18,10 +17,9 @@ from typing import Any
 
 import psycopg
 
-from outlast.capture.batches import batches
 from outlast.capture.routes import Tables, look
 from outlast.capture.routing import Router
-from outlast.core.errors import OutlastError, SourceError, TransientError
+from outlast.core.errors import OutlastError, SourceError
 from outlast.core.moment import Lsn
 from outlast.core.table import TableName
 from outlast.core.tenant import Tenant, TenantKey
@@ -29,7 +27,7 @@ from outlast.rehearsal import state
 from outlast.rehearsal.cascades import Cascades
 from outlast.rehearsal.copy import Copy
 from outlast.rehearsal.disarming import attempts
-from outlast.rehearsal.instruments import END, PUBLICATION, SLOT, computed_columns, read_tables
+from outlast.rehearsal.instruments import END, SLOT, computed_columns, read_tables
 from outlast.rehearsal.observed import (
     Alteration,
     Circumstances,
@@ -38,7 +36,8 @@ from outlast.rehearsal.observed import (
     Observed,
     SchemaChange,
 )
-from outlast.rehearsal.routes import Routes, set_aside
+from outlast.rehearsal.reading import Reader
+from outlast.rehearsal.routes import ROUTES, Routes, set_aside
 from outlast.rehearsal.said import Said, statements_in
 from outlast.rehearsal.tally import Dropped, Tally
 from outlast.rehearsal.trial import Performance, Trial
@@ -47,11 +46,6 @@ from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Target, connect
 from outlast.sources.postgres.slot import create_slot, drop_slot
-from outlast.sources.postgres.stream import ChangeStream
-from outlast.sources.postgres.transactions import Assembler, Transaction
-
-_RECEIVE_S = 0.2
-_SILENCE_S = 120.0
 
 
 @dataclass
@@ -82,10 +76,19 @@ class Observation:
                     asking.execute(f"SET TRANSACTION SNAPSHOT '{slot.snapshot}'".encode())
             stack.callback(_drop, target)
             key = secrets.token_bytes(32)
-            self._routes = stack.enter_context(
-                Routes.opened(self.folder, self._tables.plan, asking, aside=self.aside, key=key)
-            )
-            self._reader = _Reader(target, slot.consistent, self._tally(), self.folder)
+            opened = stack.enter_context(ExitStack())
+
+            def fresh() -> Tally:
+                """A tally that has counted nothing, and routes of before the script."""
+                opened.close()
+                for left in self.folder.glob(f"{ROUTES}*"):
+                    left.unlink()
+                self._routes = opened.enter_context(
+                    Routes.opened(self.folder, self._tables.plan, asking, aside=self.aside, key=key)
+                )
+                return self._tally()
+
+            self._reader = Reader(target, slot.consistent, fresh, self.folder)
             self._closing = stack.pop_all()
         self.seconds["prepare"] = time.monotonic() - started
         return self
@@ -196,62 +199,6 @@ def _dropped(one: Dropped) -> SchemaChange:
         one.identity,
         irreversible=one.kind in ("table", "table column", "sequence"),
     )
-
-
-class _Reader:
-    """Reads the copy's log in a thread, while the script runs, up to the marker behind it."""
-
-    def __init__(self, target: Target, start: Lsn, tally: Tally, folder: Path) -> None:
-        self._target, self._start, self._tally, self._folder = target, start, tally, folder
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="outlast rehearsal", daemon=True)
-        self._open = False
-
-    def start(self) -> None:
-        self._open = True
-        self._thread.start()
-
-    def finish(self) -> Tally:
-        """Wait for the marker. Raises what went wrong while the log was read."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._tally
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._open:
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._read()
-        except BaseException as error:  # noqa: BLE001 - raised by `finish`, in the thread that waits
-            self._error = error
-
-    def _read(self) -> None:
-        heard = time.monotonic()
-        with (
-            ChangeStream(self._target, SLOT, [PUBLICATION], self._start) as stream,
-            Assembler(self._folder) as assembler,
-        ):
-            while not self._stop.is_set():
-                events = stream.receive(_RECEIVE_S)
-                delivered = assembler.feed(events)
-                for transaction, blocks in batches(self._tally.router, delivered):
-                    if _ends(transaction):
-                        transaction.discard()
-                        return
-                    self._tally.take(transaction, blocks)
-                if events:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > _SILENCE_S and not stream.server_end:
-                    raise TransientError("the copy's log cannot be read: its server says nothing")
-
-
-def _ends(transaction: Transaction) -> bool:
-    return any(message.prefix == END for message in transaction.messages)
 
 
 def _mark(url: str) -> None:

@@ -34,6 +34,9 @@ from outlast.sources.postgres.session import Session
 from outlast.state.local import HostKey
 from outlast.vault.keys import WriterKeys
 
+ROUTES = "routes.sqlite"
+"""The file, in the copy's folder, of what the script changed. Its ids mean nothing without this process's key."""
+
 _AT_ONCE = 5_000
 
 
@@ -70,7 +73,7 @@ class Routes(RouteMap):
     """Routes of a copy by id, looked up in it. `aside` True: in tables of ours, see `set_aside`."""
 
     def __init__(self, folder: Path, host_key: HostKey, plan: RoutePlan, session: Session, *, aside: bool) -> None:
-        super().__init__(folder / "routes.sqlite", host_key)
+        super().__init__(folder / ROUTES, host_key)
         self._plan = plan
         self._session = session
         self._aside = aside
@@ -161,12 +164,16 @@ class Routes(RouteMap):
         try:
             self._session.execute("SAVEPOINT asked")
             with self._session.cursor().copy(query) as copy:
-                rows = [bytes(row)[:-1].split(b"\t") for row in copy]
+                rows = b"".join(copy).split(b"\n")
             self._session.execute("ROLLBACK TO SAVEPOINT asked")  # lets the locks go, and keeps the snapshot
         except psycopg.Error as error:
             raise explain(error, f"ask the copy whose the rows of {question.table.table.name} are") from error
+        del rows[-1]  # behind the last newline
         for row in rows:
-            yield [None if field == NULL else unescape(field) for field in row]
+            if b"\\" in row:
+                yield [None if field == NULL else unescape(field) for field in row.split(b"\t")]
+            else:
+                yield list(row.split(b"\t"))
 
 
 def set_aside(session: psycopg.Connection[Any], plan: RoutePlan) -> None:
