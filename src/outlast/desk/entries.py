@@ -1,6 +1,7 @@
 """Tickets and comments that were taken here: an append-only journal, each with who wrote it and where it belongs.
 
-An entry is never changed. Once it went to the recovered tool it is marked with what it became there.
+What an entry says is never changed. Beside it stands its way back into the recovered tool: that it was tried, and what
+it became there.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Column, Connection, Float, Index, MetaData, Row, Table, Text, insert, select, update
+from sqlalchemy import Column, Connection, Float, Index, MetaData, Row, Table, Text, func, insert, select, update
 
 from outlast.core.errors import UsageError
-from outlast.state.database import Schema
+from outlast.state.database import Schema, adding
 
 TITLE_MAX = 250
 TEXT_MAX = 30_000  # Jira's own limit is 32,767, and the mark of where it came from has to fit
@@ -31,10 +33,14 @@ entries = Table(
     Column("text", Text, nullable=False),
     Column("taken_at", Float),  # when it went to the tool
     Column("taken_as", Text),  # its key there
+    Column("taken_url", Text),  # where people see it there
+    Column("seen_at", Float),  # when the tool's document was last changed, as its author read it here
+    Column("attempted_at", Float),  # when it was sent to the tool, as long as it is not known to be there
+    Column("upstream_at", Float),  # when its document was last changed there, right after we had changed it
     Index("desk_entry_about", "about", "at"),
     Index("desk_entry_at", "at"),
 )
-SCHEMA = Schema("desk", metadata)
+SCHEMA = Schema("desk", metadata, (adding(entries, "taken_url", "seen_at", "attempted_at", "upstream_at"),))
 
 TICKET = "ticket"
 COMMENT = "comment"
@@ -52,6 +58,10 @@ class Entry:
     text: str
     taken_at: float | None = None
     taken_as: str | None = None
+    taken_url: str | None = None
+    seen_at: float | None = None
+    attempted_at: float | None = None
+    upstream_at: float | None = None
 
 
 def ticket(by: str, title: str, text: str, source: str = "") -> Entry:
@@ -62,9 +72,12 @@ def ticket(by: str, title: str, text: str, source: str = "") -> Entry:
     return Entry(str(uuid.uuid4()), time.time(), by, TICKET, source, "", title, _text(text, needed=False))
 
 
-def comment(by: str, about: str, text: str, source: str = "") -> Entry:
-    """A comment on a ticket of a tool (`place`) or of ours (its id). Raises UsageError."""
-    return Entry(str(uuid.uuid4()), time.time(), by, COMMENT, source, about, "", _text(text, needed=True))
+def comment(by: str, about: str, text: str, source: str = "", seen_at: datetime | None = None) -> Entry:
+    """A comment on a ticket of a tool (`place`) or of ours (its id), which was last changed when it was read here
+    (`seen_at`). Raises UsageError."""
+    seen = None if seen_at is None else seen_at.timestamp()
+    text = _text(text, needed=True)
+    return Entry(str(uuid.uuid4()), time.time(), by, COMMENT, source, about, "", text, seen_at=seen)
 
 
 def place(table: str, key: str) -> str:
@@ -106,9 +119,24 @@ def untaken(connection: Connection) -> list[Entry]:
     return [_entry(row) for row in rows]
 
 
-def taken(connection: Connection, entry_id: str, key: str) -> None:
+def last_changed(connection: Connection, source: str, about: str) -> float | None:
+    """When a document of a tool had last been changed right after we had written to it; None where we did not."""
+    ours = (entries.c.source == source, entries.c.about == about)
+    found: float | None = connection.scalar(select(func.max(entries.c.upstream_at)).where(*ours))
+    return found
+
+
+def attempted(connection: Connection, entry_id: str, at: float | None) -> None:
+    """It is being sent to the tool; None: it is known not to have come there."""
+    connection.execute(update(entries).where(entries.c.id == entry_id).values(attempted_at=at))
+
+
+def taken(
+    connection: Connection, entry_id: str, at: float, key: str, url: str | None, upstream_at: float | None
+) -> None:
     """It is in the tool, under that key."""
-    connection.execute(update(entries).where(entries.c.id == entry_id).values(taken_at=time.time(), taken_as=key))
+    values = {"taken_at": at, "taken_as": key, "taken_url": url, "attempted_at": None, "upstream_at": upstream_at}
+    connection.execute(update(entries).where(entries.c.id == entry_id).values(values))
 
 
 def _entry(row: Row[tuple[object, ...]]) -> Entry:

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Float, MetaData, Row, Table, Text, in
 
 from outlast.core.errors import NotFoundError, UsageError
 from outlast.oncall.schedule import Interval, Override, Responder
-from outlast.state.database import Database, Schema
+from outlast.state.database import Database, Schema, adding
 
 metadata = MetaData()
 
@@ -33,10 +33,14 @@ table = Table(
     Column("set_at", Float, nullable=False),
     Column("ended_by", Text),
     Column("ended_at", Float),
+    Column("taken_at", Float),  # when it went to the tool
+    Column("taken_as", Text),  # its key there
+    Column("taken_url", Text),
+    Column("attempted_at", Float),  # when it was sent to the tool, as long as it is not known to be there
 )
 """Times are seconds since the epoch. An ended override counts until it was ended."""
 
-SCHEMA = Schema("oncall", metadata)
+SCHEMA = Schema("oncall", metadata, (adding(table, "taken_at", "taken_as", "taken_url", "attempted_at"),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,9 @@ class LocalOverride:
     set_by: str
     set_at: datetime
     ended_by: str | None = None
+    taken_as: str | None = None
+    taken_url: str | None = None
+    attempted_at: float | None = None
 
     def laid(self) -> Override:
         return Override(self.person, self.interval.start, self.interval.end, (), "set here")
@@ -105,6 +112,23 @@ def read(connection: Connection, schedule: str | None = None) -> list[LocalOverr
     return [one for one in found if one.interval.start < one.interval.end]
 
 
+def untaken(connection: Connection, now: datetime) -> list[LocalOverride]:
+    """Those that still count and that no tool has yet, in the order in which they were set."""
+    query = select(table).where(table.c.taken_at.is_(None)).order_by(table.c.set_at, table.c.id)
+    return [one for one in map(_of, connection.execute(query)) if max(one.interval.start, now) < one.interval.end]
+
+
+def attempted(connection: Connection, override: str, at: float | None) -> None:
+    """It is being sent to the tool; None: it is known not to have come there."""
+    connection.execute(update(table).where(table.c.id == override).values(attempted_at=at))
+
+
+def taken(connection: Connection, override: str, at: float, key: str, url: str | None) -> None:
+    """It is in the tool, under that key."""
+    values = {"taken_at": at, "taken_as": key, "taken_url": url, "attempted_at": None}
+    connection.execute(update(table).where(table.c.id == override).values(values))
+
+
 def laid_by_schedule(overrides: Sequence[LocalOverride]) -> dict[str, list[Override]]:
     found: dict[str, list[Override]] = {}
     for one in overrides:
@@ -124,6 +148,9 @@ def _of(row: Row[tuple[object, ...]]) -> LocalOverride:
         one["set_by"],
         _moment(one["set_at"]),
         one["ended_by"],
+        one["taken_as"],
+        one["taken_url"],
+        one["attempted_at"],
     )
 
 

@@ -46,6 +46,17 @@ class Schema:
         return len(self.migrations) + 1
 
 
+def adding(table: Table, *names: str) -> Migration:
+    """A migration that gives an older table these columns of today's, all of them nullable."""
+
+    def migrate(connection: Connection) -> None:
+        for name in names:
+            kind = table.c[name].type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}")
+
+    return migrate
+
+
 class Database:
     """Outlast's shared state. Thread-safe; close it when done."""
 

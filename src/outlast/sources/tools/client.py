@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.paginators import BasePaginator
 
 _CONNECT_S, _READ_S = 10.0, 60.0
-_TOO_FAST = frozenset({420, 429})
+TOO_FAST = frozenset({420, 429})
 _PASSING = frozenset({500, 502, 503, 504, 522, 524})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
 _MINUTE_S = 60.0
@@ -177,17 +177,27 @@ class PatientSession(requests.Session):
                 self._budget.heard(response.headers)
                 if response.status_code < 400:
                     return response
-                if response.status_code not in _TOO_FAST | _PASSING:
-                    raise self._refused(request, response)
+                if response.status_code not in TOO_FAST | _PASSING:
+                    raise self.refused(request, response)
                 fault = f"it answers HTTP {response.status_code}"
-                if response.status_code in _TOO_FAST or "Retry-After" in response.headers:
-                    wait = self._budget.throttled(response.headers, wait)
+            if not self.may_repeat(request, response):
+                raise self.unclear(request, fault)
+            if response is not None and (response.status_code in TOO_FAST or "Retry-After" in response.headers):
+                wait = self._budget.throttled(response.headers, wait)
             if self._clock.now() - began + wait > self._account.patience_s:
-                raise self._away(request, fault)
+                raise self.away(request, fault)
             self._clock.sleep(wait * random.uniform(1.0, 1.2))  # noqa: S311 - so that many hosts do not come at once
             wait = min(max(wait, _FIRST_WAIT_S) * 2, _LONGEST_WAIT_S)
 
-    def _away(self, request: requests.PreparedRequest, fault: str) -> TransientError:
+    def may_repeat(self, request: requests.PreparedRequest, response: requests.Response | None) -> bool:
+        """Whether it does no harm if this was done although it failed. Reading never does."""
+        return True
+
+    def unclear(self, request: requests.PreparedRequest, fault: str) -> TransientError:
+        """What is raised where it may do harm."""
+        return self.away(request, fault)
+
+    def away(self, request: requests.PreparedRequest, fault: str) -> TransientError:
         return TransientError(
             f"{self._account} does not answer: {fault}, for {self._account.patience_s:.0f} s ({_path(request)})",
             hint="What was fetched so far is kept, and the next backup goes on from there. The last good backup is "
@@ -195,7 +205,7 @@ class PatientSession(requests.Session):
             code="vendor-away",
         )
 
-    def _refused(self, request: requests.PreparedRequest, response: requests.Response) -> RefusedError:
+    def refused(self, request: requests.PreparedRequest, response: requests.Response) -> RefusedError:
         status, credentials, path = response.status_code, self._account.connector.credentials, _path(request)
         name = self._account.name
         if status == 401:
@@ -251,13 +261,15 @@ def _kind(error: Exception) -> str:
 class Client:
     """Pages and files of one account."""
 
-    def __init__(self, account: Account, clock: Clock | None = None) -> None:
+    def __init__(
+        self, account: Account, clock: Clock | None = None, session: type[PatientSession] = PatientSession
+    ) -> None:
         from dlt.common.configuration.specs.runtime_configuration import RuntimeConfiguration
         from dlt.sources.helpers.rest_client.client import RESTClient
 
         self.account = account
         self._clock = clock or Clock()
-        self._session = PatientSession(account, self._clock)
+        self._session = session(account, self._clock)
         self._auth = _Auth(account)
         self._client = RESTClient(
             account.base,
