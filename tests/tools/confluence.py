@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.tools.fake import TOKEN, Answer, Asked, Document, Fake, Gone, Route
+from tests.tools.fake import TOKEN, WRITE_TOKEN, Answer, Asked, Document, Fake, Gone, Route
 
 USER = "reader@example.com"
+WRITER = "writer@example.com"
 
 
 class Confluence(Fake):
     def __init__(self) -> None:
         super().__init__()
         self.expected_auth = "Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode()).decode()
+        self.writing_auth = "Basic " + base64.b64encode(f"{WRITER}:{WRITE_TOKEN}".encode()).decode()
         self.expired: set[str] = set()  # cursors that are refused
         api, one = r"/wiki/api/v2", r"([^/]+)"
         for name in ("spaces", "pages", "blogposts", "footer-comments", "inline-comments", "attachments", "tasks"):
@@ -23,6 +26,8 @@ class Confluence(Fake):
             self.get(f"{api}/{name}/{one}", self.single(name))
         for name in ("versions", "labels"):
             self.get(f"{api}/pages/{one}/{name}", self.below(name, "pages"))
+        self.get(f"{api}/pages/{one}/footer-comments", self.comments)
+        self.post(f"{api}/footer-comments", self.comment)
         self.get(f"{api}/spaces/{one}/permissions", self.below("permissions", "spaces"))
         self.get(rf"/wiki/download/attachments/{one}/{one}", self.download)
 
@@ -39,6 +44,20 @@ class Confluence(Fake):
             return self.page(asked, list(self.table(f"{name}/{asked.match[1]}").values()))
 
         return route
+
+    def comments(self, asked: Asked) -> Any:
+        page = self.table("pages")[asked.match[1]]["id"]
+        return self.page(asked, [one for one in self.table("footer-comments").values() if one.get("pageId") == page])
+
+    def comment(self, asked: Asked) -> Any:
+        page = self.table("pages")[asked.body["pageId"]]["id"]
+        made = {
+            "id": f"fw{len(self.table('footer-comments'))}", "pageId": page, "status": "current",
+            "body": {"storage": asked.body["body"]},
+            "version": {"createdAt": datetime.now(UTC).isoformat(timespec="milliseconds"), "number": 1},
+        }  # fmt: skip
+        self.table("footer-comments")[made["id"]] = made  # type: ignore[index]
+        return made
 
     def page(self, asked: Asked, found: list[Document]) -> Any:
         if asked.query.get("sort") == "-modified-date":

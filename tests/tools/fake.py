@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,7 +19,8 @@ Document = dict[str, Any]
 Table = dict[str, Document]
 
 TOKEN = "tok-MARKED-9f8e7d6c5b4a"
-"""What every fake takes. Marked, so that a test can look for it in whatever is written anywhere."""
+WRITE_TOKEN = "tok-MARKED-write-0a1b2c3d"
+"""What every fake takes, to read and to write. Marked, so that a test can look for it in whatever is written."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Asked:
     body: Any
     match: re.Match[str]
     url: str  # of the server, for links to next pages
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,8 +63,10 @@ class Fake:
         self.log: list[str] = []
         self.token = TOKEN
         self.expected_auth = self.scheme + TOKEN
+        self.writing_auth = self.scheme + WRITE_TOKEN
         self.faults: list[Answer | str] = []  # for the next requests, one each: an answer, "cut" or "html"
         self.before: Callable[[int], None] = lambda number: None  # called with each request's number
+        self.after: Callable[[int], None] = lambda number: None  # and once it was done, before it is answered
         self.page_size = 3
         self.headers: dict[str, str] = {}
         self.url = ""
@@ -71,27 +75,45 @@ class Fake:
     def get(self, pattern: str, route: Route, method: str = "GET") -> None:
         self.routes.append((method, re.compile(pattern), route))
 
+    def post(self, pattern: str, route: Route) -> None:
+        """One that writes: not with the token that only reads."""
+
+        def written(asked: Asked) -> Any:
+            if asked.headers.get(self.header) != self.writing_auth:
+                return Answer({"message": "This key may only read", "errorMessages": ["You may not"]}, 403)
+            return route(asked)
+
+        self.get(pattern, written, method="POST")
+
     def table(self, name: str) -> Table:
         return self.tables.setdefault(name, {})
 
-    def answer(self, method: str, target: str, body: bytes, auth: str | None) -> Answer | str:
+    def answer(
+        self, method: str, target: str, body: bytes, auth: str | None, headers: Mapping[str, str] | None = None
+    ) -> Answer | str:
+        """What a request is answered. The fault "cut late" does it, and answers nothing."""
         with self._lock:
             parts = urlsplit(target)
             self.log.append(f"{method} {target}")
             self.before(len(self.log))
-            if self.faults:
-                return self.faults.pop(0)
-            if auth != self.expected_auth:
+            fault = self.faults.pop(0) if self.faults else None
+            if fault is not None and fault != "cut late":
+                return fault
+            if auth not in (self.expected_auth, self.writing_auth):
                 return Answer({"message": "Could not authenticate"}, 401)
             query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
             for wanted, pattern, route in self.routes:
                 match = pattern.fullmatch(parts.path)
                 if match and wanted == method:
-                    asked = Asked(method, parts.path, query, json.loads(body) if body else None, match, self.url)
+                    given = json.loads(body) if body else None
+                    asked = Asked(method, parts.path, query, given, match, self.url, headers or {})
                     try:
                         found = route(asked)
                     except (Gone, KeyError):
                         return Answer({"message": "No such thing"}, 404)
+                    self.after(len(self.log))
+                    if fault is not None:
+                        return "cut"
                     return found if isinstance(found, Answer) else Answer(found)
             return Answer({"message": f"no route {method} {parts.path}"}, 404)
 
@@ -104,6 +126,10 @@ class Fake:
             protocol_version = "HTTP/1.1"
             wbufsize = 64 * 1024  # headers and body in one packet: else each answer waits for an acknowledgement
 
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # the other side was killed
+                    super().handle()
+
             def do_GET(self) -> None:
                 self._do("GET")
 
@@ -112,7 +138,7 @@ class Fake:
 
             def _do(self, method: str) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                answer = fake.answer(method, self.path, body, self.headers.get(fake.header))
+                answer = fake.answer(method, self.path, body, self.headers.get(fake.header), dict(self.headers))
                 if answer == "cut":
                     self.close_connection = True
                     self.connection.close()

@@ -7,9 +7,10 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.tools.fake import TOKEN, Answer, Asked, Document, Fake, Route
+from tests.tools.fake import TOKEN, WRITE_TOKEN, Answer, Asked, Document, Fake, Route
 
 USER = "reader@example.com"
+WRITER = "writer@example.com"
 _VALUES = (
     "group/bulk", "priority/search", "resolution/search", "statuses/search", "workflows/search", "workflowscheme",
     "issuetypescheme", "issuetypescreenscheme", "screens", "screenscheme", "fieldconfiguration",
@@ -30,7 +31,10 @@ class Jira(Fake):
     def __init__(self) -> None:
         super().__init__()
         self.expected_auth = "Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode()).decode()
+        self.writing_auth = "Basic " + base64.b64encode(f"{WRITER}:{WRITE_TOKEN}".encode()).decode()
         self.expired: set[str] = set()
+        self.unindexed = 0  # so many searches do not see yet what was created
+        self.required: dict[str, str] = {}  # what a new issue lacks: fields, and what is said of them
         api, agile, one = "/rest/api/3", "/rest/agile/1.0", r"([^/]+)"
         self.get(f"{api}/myself", lambda _: {"accountId": "me"})
         for name in _VALUES:
@@ -47,7 +51,10 @@ class Jira(Fake):
         for name in ("versions", "components"):
             self.get(f"{api}/project/{one}/{name}", lambda asked, name=name: self.docs(f"{name}/{asked.match[1]}"))  # type: ignore[misc]
         self.get(f"{api}/search/jql", self.search)
-        self.get(f"{api}/issue/{one}", lambda asked: self.issue(self.table("issues")[asked.match[1]]))
+        self.get(f"{api}/issue/{one}", lambda asked: self.issue(self.known(asked.match[1])))
+        self.get(f"{api}/mypermissions", self.permissions)
+        self.post(f"{api}/issue", self.create)
+        self.post(f"{api}/issue/{one}/comment", self.comment)
         for name, under in (("comment", "comments"), ("worklog", "worklogs")):
             self.get(f"{api}/issue/{one}/{name}", self.below(name, under))
         self.get(f"{api}/changelog/bulkfetch", self.changelogs, method="POST")
@@ -80,11 +87,40 @@ class Jira(Fake):
 
     def below(self, name: str, under: str) -> Route:
         def route(asked: Asked) -> Any:
-            if asked.match[1] not in self.table("issues"):
-                return Answer({"errorMessages": ["Issue does not exist"]}, 404)
-            return self.page(asked, self.docs(f"{name}/{asked.match[1]}"), under)
+            issue = self.known(asked.match[1])
+            return self.page(asked, self.docs(f"{name}/{issue['id']}"), under)
 
         return route
+
+    def known(self, name: str) -> Document:
+        """An issue by its id or key."""
+        return {called: one for one in self.docs("issues") for called in (one["id"], one["key"])}[name]
+
+    def permissions(self, asked: Asked) -> Any:
+        name, may = asked.query["permissions"], asked.headers.get(self.header) == self.writing_auth
+        project = asked.query.get("projectKey") or self.known(asked.query["issueKey"])["key"].partition("-")[0]
+        if project != "OPS":
+            return Answer({"errorMessages": [f"No project could be found with key '{project}'."], "errors": {}}, 404)
+        return {"permissions": {name: {"id": "1", "key": name, "name": name, "havePermission": may}}}
+
+    def create(self, asked: Asked) -> Any:
+        if self.required:
+            return Answer({"errorMessages": [], "errors": self.required}, 400)
+        number = 100 + len(self.table("issues"))
+        one = issue(number, datetime.now(UTC))
+        one["fields"] |= asked.body["fields"]
+        self.table("issues")[one["id"]] = one
+        found = {"id": one["id"], "key": one["key"], "self": f"{asked.url}/rest/api/3/issue/{one['id']}"}
+        return Answer(found, 201)
+
+    def comment(self, asked: Asked) -> Any:
+        one = self.known(asked.match[1])
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.000+0000"
+        comments = self.table(f"comment/{one['id']}")
+        made = {"id": f"{one['id']}{len(comments)}", "body": asked.body["body"], "created": now, "updated": now}
+        comments[made["id"]] = made
+        one["fields"]["updated"] = now
+        return Answer(made, 201)
 
     def issue(self, issue: Document) -> Document:
         """As a search gives it, with the first of what hangs on it."""
@@ -110,6 +146,11 @@ class Jira(Fake):
         return {"issueChangeLogs": [{"issueId": key, "changeHistories": one} for key, one in logs.items()], **more}
 
     def search(self, asked: Asked) -> Any:
+        labelled = re.fullmatch(r'labels = "([^"]+)"', asked.query["jql"])
+        if labelled is not None:
+            self.unindexed -= 1
+            having = [one for one in self.docs("issues") if labelled[1] in one["fields"].get("labels", [])]
+            return {"issues": [] if self.unindexed >= 0 else having, "isLast": True}
         found = re.fullmatch(r'updated >= "-(\d+)m" ORDER BY updated ASC, id ASC', asked.query["jql"])
         if found is None:
             return Answer({"errorMessages": ["Error in the JQL Query"]}, 400)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +18,9 @@ class Opsgenie(Fake):
     def __init__(self) -> None:
         super().__init__()
         self.deep_max = _DEEP
+        self.requests: dict[str, Any] = {}  # what becomes of what was accepted: a text is why it failed
+        self.asked_in_vain = 1  # so many questions before it says
+        self.loses = ""  # why it does not do what it accepts
         one = r"([^/]+)"
         self.get(r"/v2/account", lambda _: _answer({"name": "acme", "userCount": 3}))
         self.get(r"/v2/users", lambda asked: self.paged(asked, "users"))
@@ -57,6 +60,14 @@ class Opsgenie(Fake):
         self.get(rf"/v2/alerts/{one}", lambda asked: self.single(asked, "alerts"))
         for name in ("notes", "logs"):
             self.get(rf"/v2/alerts/{one}/{name}", below(name, "alerts"))
+        self.post(rf"/v2/alerts/{one}/notes", self.note)
+        self.get(rf"/v2/alerts/requests/{one}", self.request)
+        self.get(rf"/v2/schedules/{one}", lambda asked: self.single(asked, "schedules"))
+        self.get(
+            rf"/v2/schedules/{one}/overrides/{one}",
+            lambda asked: _answer(self.table(f"overrides/{asked.match[1]}")[asked.match[2]]),
+        )
+        self.post(rf"/v2/schedules/{one}/overrides", self.override)
         self.get(r"/v1/incidents/", lambda asked: self.paged(asked, "incidents", key="createdAt"))
         self.get(rf"/v2/incident-timelines/{one}/entries", self.entries)
 
@@ -81,6 +92,33 @@ class Opsgenie(Fake):
         if asked.match[1] not in self.table(of):
             raise Gone
         return self.listed(f"{name}/{asked.match[1]}")
+
+    def note(self, asked: Asked) -> Any:
+        if asked.match[1] not in self.table("alerts"):
+            raise Gone
+        request = f"req-{len(self.requests)}"
+        self.requests[request] = [self.asked_in_vain, self.loses]
+        if not self.loses:
+            notes, now = self.table(f"notes/{asked.match[1]}"), _now()
+            body = asked.body
+            notes[request] = {"offset": request, "note": body["note"], "owner": body["user"], "createdAt": now}
+            self.table("alerts")[asked.match[1]]["updatedAt"] = now
+        return Answer({"result": "Request will be processed", "took": 0.1, "requestId": request}, 202)
+
+    def request(self, asked: Asked) -> Any:
+        state = self.requests[asked.match[1]]
+        state[0] -= 1
+        if state[0] >= 0:
+            raise Gone
+        told = {"action": "AddNote", "isSuccess": not state[1], "status": state[1] or "Added note"}
+        return _answer({**told, "processedAt": _now()})
+
+    def override(self, asked: Asked) -> Any:
+        schedule, body = self.table("schedules")[asked.match[1]], asked.body
+        if body["user"]["id"] not in self.table("users"):
+            return Answer({"message": "User not found", "took": 0.01, "requestId": "r", "code": 40301}, 422)
+        self.table(f"overrides/{schedule['id']}")[body["alias"]] = body
+        return Answer(_answer({"alias": body["alias"]}), 201)
 
     def rule(self, asked: Asked) -> Any:
         return _answer(self.table(f"notification-rules/{asked.match[1]}")[asked.match[2]])
@@ -120,6 +158,10 @@ class Opsgenie(Fake):
 
 def _answer(data: Any) -> Document:
     return {"data": data, "took": 0.01, "requestId": "r", "expandable": []}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _millis(text: str) -> int:

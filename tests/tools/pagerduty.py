@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.tools.fake import Answer, Asked, Document, Fake, Gone, Route
@@ -37,9 +37,8 @@ class PagerDuty(Fake):
         self.get(rf"/incidents/{one}", lambda asked: {"incident": self.table("incidents")[asked.match[1]]})
         self.get(rf"/incidents/{one}/alerts", lambda asked: self.below(asked, "alerts", "incidents"))
         self.get(rf"/incidents/{one}/notes", self.notes)
-
-    def answer(self, method: str, target: str, body: bytes, auth: str | None) -> Answer | str:
-        return super().answer(method, target, body, auth)
+        self.post(rf"/incidents/{one}/notes", self.note)
+        self.post(rf"/schedules/{one}/overrides", self.override)
 
     def route(self, name: str) -> Route:
         return lambda asked: self.page(asked, name, list(self.table(name).values()))
@@ -76,6 +75,30 @@ class PagerDuty(Fake):
         if asked.match[1] not in self.table("incidents"):
             raise Gone
         return {"notes": list(self.table(f"notes/{asked.match[1]}").values())}
+
+    def note(self, asked: Asked) -> Any:
+        if asked.match[1] not in self.table("incidents"):
+            raise Gone
+        sender = asked.headers.get("From")
+        if sender not in {one["email"] for one in self.table("users").values()}:
+            return Answer(_refused("Requester User Not Found", sender or "no From"), 400)
+        notes, now = self.table(f"notes/{asked.match[1]}"), _now()
+        one = {"id": f"PNW{len(notes)}", "content": asked.body["note"]["content"], "created_at": now}
+        notes[str(one["id"])] = one
+        self.table("incidents")[asked.match[1]]["updated_at"] = now
+        return {"note": one}
+
+    def override(self, asked: Asked) -> Any:
+        made = []
+        for one in asked.body["overrides"]:
+            if one["user"]["id"] not in self.table("users"):
+                made.append({"status": 400, "errors": ["Override user not found"], "override": one})
+                continue
+            there = self.table(f"overrides/{self.table('schedules')[asked.match[1]]['id']}")
+            kept = {**one, "id": f"POW{len(there)}"}
+            there[kept["id"]] = kept
+            made.append({"status": 201, "override": kept})
+        return Answer(made, 201)
 
     def rendered(self, asked: Asked) -> Any:
         schedule = self.table("schedules")[asked.match[1]]
@@ -121,6 +144,14 @@ class PagerDuty(Fake):
         ]
         found.sort(key=lambda one: str(one["created_at"]), reverse=newest_first)
         return self.page(asked, name, found)
+
+
+def _refused(message: str, why: str) -> Document:
+    return {"error": {"message": message, "code": 2001, "errors": [why]}}
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _reference(kind: str, key: str) -> Document:

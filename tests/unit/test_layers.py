@@ -28,6 +28,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "relay": frozenset({"core", "state"}),
     "incident": frozenset({"core", "messages", "buckets", "state"}),
     "desk": frozenset({"core", "state"}),
+    "failback": frozenset({"core", "state", "desk", "oncall", "sources"}),
     "web": frozenset({"desk", "core", "state", "library", "oncall", "relay", "incident"}),
     "replay": frozenset({"core", "config", "state", "vault", "sources", "capture", "restore"}),
     "cli": frozenset(
@@ -46,6 +47,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "replay",
             "relay",
             "desk",
+            "failback",
             "incident",
             "web",
             "library",

@@ -102,6 +102,11 @@ COMMANDS: dict[str, tuple[Entry, ...]] = {
             "integration", "integration", "Say who may send alerts: each with a key of its own, which is printed once."
         ),
         Entry("user", "user", "Say who may log in at the pages, and which programs may use the API."),
+        Entry(
+            "failback",
+            "failback",
+            "Bring what was entered here while a tool was away (tickets, comments, overrides) into the tool.",
+        ),
         Entry("oncall", "oncall", "Say who is on call and who is next, from the local copy of the tools' documents."),
         Entry("page", "page", "Show who would be paged and when, or send them a test by every contact that they have."),
     ),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from outlast.library.copy import LocalCopy
     from outlast.restore.history import Past
     from outlast.sources.source import Watcher
+    from outlast.sources.tools.connector import Connector
     from outlast.sources.tools.source import ToolSource
 
 _MB = 1024 * 1024
@@ -36,19 +37,15 @@ def tool_source(invocation: Invocation, name: str, *, full: bool = False, quick:
     connector = connector_of(settings.kind)
     for needed in connector.needs:
         if getattr(settings, needed) is None:
-            raise UsageError(
-                f"[sources.{name}] lacks {needed!r}, which {connector.title} needs",
-                hint="It is described in docs/REFERENCE.md under [sources.NAME] (a tool).",
-            )
+            raise lacking(name, needed, connector)
     unknown = set(settings.skip) - {one.name for one in connector.resources}
     if unknown:
         names = ", ".join(one.name for one in connector.resources)
         raise UsageError(f"[sources.{name}] skip: there is no {sorted(unknown)[0]!r}", hint=f"There are: {names}.")
-    base = (settings.site or connector.base).rstrip("/")
     account = Account(
         name,
         connector,
-        base + connector.under,
+        base_of(settings, connector),
         _token(name, settings),
         settings.user,
         settings.requests_per_minute,
@@ -69,6 +66,18 @@ def tool_source(invocation: Invocation, name: str, *, full: bool = False, quick:
     return ToolSource(account, tenant, site, options, mirror_path(invocation, name), invocation.state.host_key)
 
 
+def base_of(settings: ToolSettings, connector: Connector) -> str:
+    """Where its API is."""
+    return (settings.site or connector.base).rstrip("/") + connector.under
+
+
+def lacking(name: str, setting: str, connector: Connector) -> UsageError:
+    return UsageError(
+        f"[sources.{name}] lacks {setting!r}, which {connector.title} needs",
+        hint="It is described in docs/REFERENCE.md under [sources.NAME] (a tool).",
+    )
+
+
 def mirror_path(invocation: Invocation, name: str) -> Path:
     """Where what was fetched waits: this host's, encrypted."""
     return invocation.config.key_dir / f"{name}.mirror.sqlite"
@@ -82,19 +91,28 @@ def copy_path(invocation: Invocation) -> Path:
 
 
 def _token(name: str, settings: ToolSettings) -> str:
-    from outlast.sources.secret import secret_of
     from outlast.sources.tools.client import token_variable
 
     variable = token_variable(name)
-    token = os.environ.get(variable)
-    if not token and settings.token_command:
-        token = secret_of(settings.token_command, "token")
-    if not token:
+    token = given_token(name, variable, settings.token_command)
+    if token is None:
         raise UsageError(
             f"there is no token for source {name!r}",
             hint=f"Set {variable}, or token_command in [sources.{name}].",
             code="no-token",
         )
+    return token
+
+
+def given_token(name: str, variable: str, command: str | None) -> str | None:
+    """A token out of the environment, or printed by a command; None where neither gives one."""
+    from outlast.sources.secret import secret_of
+
+    token = os.environ.get(variable)
+    if not token and command:
+        token = secret_of(command, "token")
+    if not token:
+        return None
     if not token.isprintable() or not token.isascii() or " " in token:
         raise UsageError(f"the token for source {name!r} has characters that no token has", hint="Is it quoted?")
     return token

@@ -35,6 +35,22 @@ class ToolSettings(Section):
         description="A command that prints the API token. Otherwise the environment's OUTLAST_NAME_TOKEN, with the "
         "source's name in capitals.",
     )
+    write_token_command: Expanded | None = Field(
+        default=None,
+        description="A command that prints the API token that `failback` writes with: another one, so that backups can "
+        "only read. Otherwise the environment's OUTLAST_NAME_WRITE_TOKEN.",
+    )
+    write_user: Expanded | None = Field(
+        default=None,
+        description="The e-mail address that that token belongs to (Jira, Confluence), or in whose name notes are "
+        "written (PagerDuty); otherwise `user`.",
+    )
+    write_project: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        description='The key of the Jira project that tickets taken here go to: "OPS".',
+    )
+    write_issue_type: str = Field(default="Task", min_length=1, description="What they are there.")
     skip: tuple[str, ...] = Field(
         default=(), description='Resources that are left out, such as "alert_logs"; `check` lists what there is.'
     )

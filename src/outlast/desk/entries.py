@@ -44,6 +44,8 @@ SCHEMA = Schema("desk", metadata, (adding(entries, "taken_url", "seen_at", "atte
 
 TICKET = "ticket"
 COMMENT = "comment"
+COMMENTED = frozenset({"jira.issues", "opsgenie.alerts", "pagerduty.incidents", "confluence.pages"})
+"""The tables whose documents can be written on, so that it goes back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,12 @@ def untaken(connection: Connection, now: datetime) -> list[LocalOverride]:
     return [one for one in map(_of, connection.execute(query)) if max(one.interval.start, now) < one.interval.end]
 
 
+def ended_but_there(connection: Connection, now: datetime) -> list[LocalOverride]:
+    """Those that a tool has, and that were ended here after that while they go on there."""
+    went_on = (table.c.taken_as != "", table.c.ended_at > table.c.taken_at, table.c.ends_at > now.timestamp())
+    return [_of(row) for row in connection.execute(select(table).where(*went_on).order_by(table.c.set_at))]
+
+
 def attempted(connection: Connection, override: str, at: float | None) -> None:
     """It is being sent to the tool; None: it is known not to have come there."""
     connection.execute(update(table).where(table.c.id == override).values(attempted_at=at))

@@ -18,13 +18,14 @@ from outlast.state.database import Database
 
 
 class Duty(StrEnum):
-    """RELAY: passing on, and paging. INCIDENTS: cadence, and letters."""
+    """RELAY: passing on, and paging. INCIDENTS: cadence, and letters. FAILBACK: what was entered here goes back."""
 
     RELAY = "relay"
     INCIDENTS = "incidents"
+    FAILBACK = "failback"
 
 
-_LOCKS = {Duty.RELAY: 0x6C656164, Duty.INCIDENTS: 0x6F757474}
+_LOCKS = {Duty.RELAY: 0x6C656164, Duty.INCIDENTS: 0x6F757474, Duty.FAILBACK: 0x6261636B}
 """Advisory locks of the shared database."""
 
 

@@ -76,14 +76,20 @@ def read(request: Request, visitor: Viewer, source: str, table: str, key: str) -
         document=document, title=title_of(document.document) or key, body=body_of(document.document),
         facts=list(_facts(document.document)), comments=comments, ours=ours, copied_at=copy.moment(source),
         attachments=[(one, _download(one)) for one in attachments], link=_link(document),
-        may_act=visitor.role.may(Role.RESPONDER),
+        may_act=visitor.role.may(Role.RESPONDER) and table in entries.COMMENTED,
     )  # fmt: skip
 
 
 @router.post("/documents/{source}/{table}/{key:path}")
 def comment(request: Request, visitor: Responder, form: Form, source: str, table: str, key: str) -> Response:
     found = services(request)
-    entry = entries.comment(visitor.name, entries.place(table, key), str(form.get("text", "")), source)
+    document = _copy(request).get(source, table, key)
+    if document is None:
+        raise HTTPException(404, "The copy has no such document")
+    if table not in entries.COMMENTED:
+        raise UsageError(f"nothing can be written on {table}", hint="Take a ticket instead.")
+    text = str(form.get("text", ""))
+    entry = entries.comment(visitor.name, entries.place(table, key), text, source, document.updated_at)
     found.commits.wait_for(lambda connection: entries.keep(connection, entry))
     return back(f"/documents/{quote(source)}/{quote(table)}/{quote(key)}")
 

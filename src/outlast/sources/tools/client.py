@@ -168,11 +168,11 @@ class PatientSession(requests.Session):
         while True:
             self._budget.await_turn()
             self.requests += 1
-            fault, response = "", None
+            fault, response, sent = "", None, True
             try:
                 response = super().send(request, **options)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                fault = _kind(error)
+                fault, sent = _kind(error), not _was_never_sent(error)
             if response is not None:
                 self._budget.heard(response.headers)
                 if response.status_code < 400:
@@ -180,7 +180,7 @@ class PatientSession(requests.Session):
                 if response.status_code not in TOO_FAST | _PASSING:
                     raise self.refused(request, response)
                 fault = f"it answers HTTP {response.status_code}"
-            if not self.may_repeat(request, response):
+            if sent and not self.may_repeat(request, response):
                 raise self.unclear(request, fault)
             if response is not None and (response.status_code in TOO_FAST or "Retry-After" in response.headers):
                 wait = self._budget.throttled(response.headers, wait)
@@ -240,13 +240,21 @@ class PatientSession(requests.Session):
         )
 
 
-def token_variable(name: str) -> str:
-    """The environment variable that holds the token of a source."""
-    return "OUTLAST_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper() + "_TOKEN"
+def token_variable(name: str, purpose: str = "") -> str:
+    """The environment variable that holds the token of a source; `purpose`: another one of the same ("_WRITE")."""
+    return "OUTLAST_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper() + purpose + "_TOKEN"
 
 
 def _path(request: requests.PreparedRequest) -> str:
     return urlsplit(str(request.url)).path  # without its query, which may carry what people searched for
+
+
+def _was_never_sent(error: Exception) -> bool:
+    """Whether there was no connection to send it over."""
+    from urllib3.exceptions import NewConnectionError
+
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
 
 
 def _kind(error: Exception) -> str:

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from outlast.sources.tools.connector import time_of
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A ticket that was taken here. `twice_since`: an attempt of then is not found, and may turn up all the same."""
+    """A ticket that was taken here. `attempted_at`: when it was sent before, and nobody knows what became of it."""
 
     id: str
     by: str
     at: datetime
     title: str
     text: str
-    project: str
-    kind: str  # "Task"
-    twice_since: datetime | None = None
+    attempted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Comment:
     table: str
     key: str
     text: str
-    twice_since: datetime | None = None
+    attempted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +50,28 @@ class Turn:
     person: str
     start: datetime
     end: datetime
-    twice_since: datetime | None = None
+    attempted_at: datetime | None = None
 
 
 Wanted = Ticket | Comment | Turn
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How this account is written to: Jira's project and issue type, and by whom (PagerDuty asks for an address)."""
+
+    project: str | None = None
+    issue_type: str = "Task"
+    sender: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """What something became in the tool: its key, and where people see it."""
+    """What something became in the tool: its key, where people see it, and when that was by the tool's clock."""
 
     key: str
     url: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ class Writer(Protocol):
         """How long after it was created `find` may not see it yet."""
 
     def find(self, wanted: Wanted) -> Place | None:
-        """By its mark. Idempotent."""
+        """By its mark; None also where what it belongs to is gone. Idempotent."""
 
     def standing(self, wanted: Wanted) -> Standing:
         """Of what it belongs to, now. Idempotent."""
@@ -106,12 +116,24 @@ def mark_of(wanted: Wanted) -> str:
     return f"outlast-{wanted.id}"
 
 
-def signed(wanted: Wanted) -> str:
-    """The line that says where it came from, with its mark."""
-    text = f"Written by {wanted.by} at {minute(wanted.at)} at Outlast's desk, brought here later ({mark_of(wanted)})."
-    if wanted.twice_since is not None:
-        text += f" This may be here twice: an attempt at {minute(wanted.twice_since)} was cut off."
+def signed(wanted: Wanted, tool: str, *, hides: bool = False) -> str:
+    """The line that says where it came from, with its mark. `hides`: what was sent before may not be seen yet."""
+    text = f"Entered in Outlast by {wanted.by} at {minute(wanted.at)}, while {tool} was away ({mark_of(wanted)})."
+    if hides and wanted.attempted_at is not None:
+        text += f" This may be here twice: an attempt at {minute(wanted.attempted_at)} was cut off."
     return text
+
+
+def lines_of(wanted: Ticket | Comment, tool: str, *, hides: bool = False) -> list[str]:
+    """The text, and the line that says where it came from."""
+    line = signed(wanted, tool, hides=hides)
+    return [*wanted.text.split("\n"), "", line] if wanted.text else [line]
+
+
+def meets(turn: Turn, start: object, end: object) -> bool:
+    """Whether hours that the vendor tells have some in common with a turn's."""
+    begins, ends = time_of(start), time_of(end)
+    return begins is not None and ends is not None and begins < turn.end and turn.start < ends
 
 
 def minute(at: datetime) -> str:
