@@ -145,5 +145,5 @@ def desk(kind: str, folder: Path, **settings: object) -> Iterator[Desk]:
     fake: Fake = make()
     fill(fake)
     with fake.serving() as url:
-        project.write(folder, kind, kind, site=url, **{**given, **settings})
+        project.write(folder, kind, kind, "acme", site=url, **{**given, **settings})
         yield Desk(folder, kind, fake)

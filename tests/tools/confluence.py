@@ -56,7 +56,7 @@ class Confluence(Fake):
             "body": {"storage": asked.body["body"]},
             "version": {"createdAt": datetime.now(UTC).isoformat(timespec="milliseconds"), "number": 1},
         }  # fmt: skip
-        self.table("footer-comments")[made["id"]] = made  # type: ignore[index]
+        self.table("footer-comments")[made["id"]] = made
         return made
 
     def page(self, asked: Asked, found: list[Document]) -> Any:

@@ -70,6 +70,7 @@ class Fake:
         self.page_size = 3
         self.headers: dict[str, str] = {}
         self.url = ""
+        self.heard = threading.local()  # `headers` of the request that this thread answers
         self._lock = threading.RLock()
 
     def get(self, pattern: str, route: Route, method: str = "GET") -> None:
@@ -88,9 +89,7 @@ class Fake:
     def table(self, name: str) -> Table:
         return self.tables.setdefault(name, {})
 
-    def answer(
-        self, method: str, target: str, body: bytes, auth: str | None, headers: Mapping[str, str] | None = None
-    ) -> Answer | str:
+    def answer(self, method: str, target: str, body: bytes, auth: str | None) -> Answer | str:
         """What a request is answered. The fault "cut late" does it, and answers nothing."""
         with self._lock:
             parts = urlsplit(target)
@@ -106,7 +105,7 @@ class Fake:
                 match = pattern.fullmatch(parts.path)
                 if match and wanted == method:
                     given = json.loads(body) if body else None
-                    asked = Asked(method, parts.path, query, given, match, self.url, headers or {})
+                    asked = Asked(method, parts.path, query, given, match, self.url, self.heard.headers)
                     try:
                         found = route(asked)
                     except (Gone, KeyError):
@@ -138,7 +137,8 @@ class Fake:
 
             def _do(self, method: str) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                answer = fake.answer(method, self.path, body, self.headers.get(fake.header), dict(self.headers))
+                fake.heard.headers = dict(self.headers)
+                answer = fake.answer(method, self.path, body, self.headers.get(fake.header))
                 if answer == "cut":
                     self.close_connection = True
                     self.connection.close()

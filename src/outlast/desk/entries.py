@@ -121,6 +121,14 @@ def untaken(connection: Connection) -> list[Entry]:
     return [_entry(row) for row in rows]
 
 
+def newest_taken(connection: Connection, limit: int) -> list[Entry]:
+    """What went, or was left here, the newest first."""
+    rows = connection.execute(
+        select(entries).where(entries.c.taken_at.is_not(None)).order_by(entries.c.taken_at.desc()).limit(limit)
+    )
+    return [_entry(row) for row in rows]
+
+
 def last_changed(connection: Connection, source: str, about: str) -> float | None:
     """When a document of a tool had last been changed right after we had written to it; None where we did not."""
     ours = (entries.c.source == source, entries.c.about == about)

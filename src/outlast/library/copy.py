@@ -123,6 +123,10 @@ class LocalCopy:
         )
         return dict(self._all(query, (source, source)))
 
+    def sources_with(self, table: str) -> list[str]:
+        """The sources that have such a table, by name: `jira.issues` is where tickets are taken."""
+        return sorted({source for _, source, _ in self._collections(table, None)})
+
     # Documents
 
     def documents(self, table: str, source: str | None = None) -> Iterator[Document]:

@@ -53,6 +53,7 @@ class LocalOverride:
     set_by: str
     set_at: datetime
     ended_by: str | None = None
+    taken_at: float | None = None
     taken_as: str | None = None
     taken_url: str | None = None
     attempted_at: float | None = None
@@ -124,6 +125,12 @@ def ended_but_there(connection: Connection, now: datetime) -> list[LocalOverride
     return [_of(row) for row in connection.execute(select(table).where(*went_on).order_by(table.c.set_at))]
 
 
+def newest_taken(connection: Connection, limit: int) -> list[LocalOverride]:
+    """Those that went, or were left here, the newest first."""
+    went = select(table).where(table.c.taken_at.is_not(None)).order_by(table.c.taken_at.desc()).limit(limit)
+    return [_of(row) for row in connection.execute(went)]
+
+
 def attempted(connection: Connection, override: str, at: float | None) -> None:
     """It is being sent to the tool; None: it is known not to have come there."""
     connection.execute(update(table).where(table.c.id == override).values(attempted_at=at))
@@ -154,6 +161,7 @@ def _of(row: Row[tuple[object, ...]]) -> LocalOverride:
         one["set_by"],
         _moment(one["set_at"]),
         one["ended_by"],
+        one["taken_at"],
         one["taken_as"],
         one["taken_url"],
         one["attempted_at"],

@@ -23,6 +23,7 @@ from outlast.web import (
     alertmanager,
     alerts,
     documents,
+    failback,
     health,
     incidents,
     login,
@@ -55,7 +56,7 @@ def create_app(services: Services, ready: Callable[[], None] = lambda: None) -> 
     )
     app.state.services = services
     app.state.ready = ready
-    pages = (login, acknowledging, alerts, oncall, documents, incidents, telling, upstreams)
+    pages = (login, acknowledging, alerts, oncall, documents, failback, incidents, telling, upstreams)
     for module in (opsgenie, pagerduty, alertmanager, health, *pages):
         app.include_router(module.router)
     app.include_router(incidents.api, responses=API_ERRORS)

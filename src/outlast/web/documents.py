@@ -58,7 +58,8 @@ def find(request: Request, visitor: Viewer, query: Annotated[str, Query(max_leng
     return render(
         request, "documents.html", visitor,
         query=query, hits=[(hit, _link(hit.document)) for hit in hits], problem=problem, ours=ours,
-        copied=copy.sources() if copy is not None else [], may_act=visitor.role.may(Role.RESPONDER),
+        copied=copy.sources() if copy is not None else [],
+        trackers=copy.sources_with("jira.issues") if copy is not None else [], may_act=visitor.role.may(Role.RESPONDER),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ NAVIGATION = [
     ("/", "Alerts"),
     ("/oncall", "On call"),
     ("/documents", "Tickets and runbooks"),
+    ("/failback", "Going back"),
     ("/upstreams", "Upstreams"),
 ]
 """The pages in every page's head, in order. A module of pages adds its own when it is imported."""

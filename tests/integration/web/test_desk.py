@@ -11,7 +11,7 @@ import pytest
 from tests.integration.web.conftest import Site
 from tests.serving import PASSWORD
 
-PAGES = ["/", "/oncall", "/documents", "/upstreams", "/documents?query=failover", "/oncall/main/s1"]
+PAGES = ["/", "/oncall", "/documents", "/failback", "/upstreams", "/documents?query=failover", "/oncall/main/s1"]
 
 
 def csrf(page: httpx.Response) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from outlast.core.errors import TransientError
-from outlast.sources.tools.client import TOO_FAST, Account, Client, Clock, PatientSession, RefusedError
+from outlast.sources.tools.client import TOO_FAST, Account, Client, Clock, PatientSession, RefusedError, token_variable
 from outlast.sources.tools.connector import time_of as time_of
 
 _TOLD_MAX = 300
@@ -43,14 +43,22 @@ class _Session(PatientSession):
 
     def refused(self, request: requests.PreparedRequest, response: requests.Response) -> RefusedError:
         error = super().refused(request, response)
-        if request.method == "GET" or error.code == "token":
-            return error
-        if error.code == "scope":
-            hint = f"May the token of [sources.{self._account.name}] only read? Give one that may write."
+        name = self._account.name
+        give = f"{token_variable(name, '_WRITE')}, or write_token_command in [sources.{name}]"
+        if error.code == "token":
+            hint = f"Make a new one ({self._account.connector.credentials.made_at}) and give it: {give}."
             return RefusedError(error.message, hint=hint, status=error.status, code=error.code)
+        if error.code == "scope":
+            return RefusedError(
+                f"{self._account} refuses {_path(request)} (HTTP {error.status}): the write token may only read, or "
+                "lacks a right there",
+                hint=f"Give one that may write: {give}.",
+                status=error.status,
+                code=error.code,
+            )
         told = _told(response)
         return RefusedError(
-            f"{self._account} refuses it (HTTP {error.status}){': ' + told if told else ''}",
+            f"{self._account} refuses {_path(request)} (HTTP {error.status}){': ' + told if told else ''}",
             hint="Set that right, or write it there by hand and say so: outlast failback --by-hand ID=KEY",
             status=error.status,
             code=error.code,
