@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -44,10 +44,12 @@ class Desk:
     fake: Any
     token: str = WRITE_TOKEN
     environment: dict[str, str] = field(default_factory=dict)
+    shared: str | None = None  # the shared state's URL
 
     @property
     def database(self) -> Database:
-        found = Database.file(self.folder / ".outlast" / "serve.sqlite")
+        file = self.folder / ".outlast" / "serve.sqlite"
+        found = Database.file(file) if self.shared is None else Database.server(self.shared)
         found.install(entries.SCHEMA, overrides.SCHEMA)
         return found
 
@@ -114,10 +116,15 @@ class Desk:
 
     def killed(self, at: str, *, done: bool) -> None:
         """Run it, and kill it while the tool has a request that begins so: before the tool does it, or once it has."""
+        assert self._killed(lambda number: bool(self.fake.log[-1].startswith(at)), done=done)
 
+    def killed_at(self, number: int, *, done: bool) -> bool:
+        """The same at the request of that number; False where it ended before."""
+        return self._killed(lambda asked: asked == number, done=done)
+
+    def _killed(self, now: Callable[[int], bool], *, done: bool) -> bool:
         def kill(number: int) -> None:
-            del number
-            if self.fake.log[-1].startswith(at):
+            if now(number):
                 process.kill()
                 process.wait(TIMEOUT_S)
                 if not done:
@@ -125,8 +132,10 @@ class Desk:
 
         setattr(self.fake, "after" if done else "before", kill)
         process = self.start("--execute")
-        assert process.wait(TIMEOUT_S) == -signal.SIGKILL
+        ended = process.wait(TIMEOUT_S)
         self.fake.after = self.fake.before = lambda number: None
+        assert ended in (0, -signal.SIGKILL), ended
+        return ended != 0
 
     def states(self, answer: dict[str, Any]) -> list[str]:
         return [one["state"] for one in answer["items"]]
@@ -140,10 +149,13 @@ class Desk:
 
 
 @contextmanager
-def desk(kind: str, folder: Path, **settings: object) -> Iterator[Desk]:
+def desk(kind: str, folder: Path, shared: str | None = None, **settings: object) -> Iterator[Desk]:
     make, fill, given = _VENDORS[kind]
     fake: Fake = make()
     fill(fake)
     with fake.serving() as url:
         project.write(folder, kind, kind, "acme", site=url, **{**given, **settings})
-        yield Desk(folder, kind, fake)
+        if shared is not None:
+            with (folder / "outlast.toml").open("a") as file:
+                file.write(f'[serve]\ndatabase = "{shared}"\n')
+        yield Desk(folder, kind, fake, shared=shared)
