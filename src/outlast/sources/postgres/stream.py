@@ -44,6 +44,8 @@ from outlast.sources.postgres.walsender import (
 BATCH_BYTES_MAX = 1024 * 1024
 SILENCE_MIN_S = 120.0
 GATHER_S = 0.0002
+TRICKLE_BYTES, TRICKLE_S = 16 * 1024, 0.005
+"""Where so little came last, the next look is so much later: all that comes meanwhile is taken together."""
 RELEASE_TIMEOUT_S = 5.0
 
 _WAIT_MAX_S = 1.0
@@ -82,6 +84,7 @@ class ChangeStream:
         self._stop = threading.Event()
         self._received = self._confirmed = start.value
         self._status_due = False
+        self._taken_bytes, self._taken_at = 0, 0.0
         self._ended: OutlastError | None = None
         self._connection = open_walsender(target, role="follow")
         try:
@@ -161,6 +164,7 @@ class ChangeStream:
             while True:
                 if self._ended is not None:
                     raise self._ended
+                self._pace()
                 self._decode()
                 if self._copy.warning is not None:
                     # What came with it is not given: its positions lie behind what was skipped.
@@ -180,7 +184,8 @@ class ChangeStream:
 
     def _decode(self) -> None:
         try:
-            self._copy.drain(self._decoder, BATCH_BYTES_MAX)
+            self._taken_bytes = self._copy.drain(self._decoder, BATCH_BYTES_MAX)
+            self._taken_at = time.monotonic()
         except (struct.error, IndexError, ValueError) as error:
             self._ended = SourceError(
                 f"cannot follow {self._where}: the server sent a message that is cut short",
@@ -198,6 +203,13 @@ class ChangeStream:
         begun = time.monotonic()
         if self._poll.poll(max(0.0, timeout_s) * 1000) and time.monotonic() - begun < GATHER_S:
             time.sleep(GATHER_S)
+
+    def _pace(self) -> None:
+        """A look costs as much as ten changes, of the processor that the source may run on. So where transactions are
+        small and many, there are few looks; what comes after a pause is seen at once."""
+        early_s = self._taken_at + TRICKLE_S - time.monotonic()
+        if early_s > 0 and self._taken_bytes < TRICKLE_BYTES:
+            time.sleep(early_s)
 
     def confirm(self, flushed: Lsn) -> None:
         """Everything before `flushed` is safe: the server may forget it. A lower position than before is ignored."""
