@@ -78,9 +78,9 @@ class RouteMap(RouteFile):
         self.pairs = Pairs.for_rows(size_bytes // _ENTRY_BYTES)
         if size_bytes > _WARM_BYTES_MAX:
             return
-        slots, mask = self.pairs.slots, self.pairs.mask
+        note = self.pairs.note
         for id_, route in self._every_route():
-            slots[hash(id_) & mask] = hash((id_, route))
+            note(id_, route)
 
     def get(self, id_: bytes) -> Route | None:
         """The route of a row that is there, or None."""
@@ -122,7 +122,7 @@ class RouteMap(RouteFile):
     def put(self, id_: bytes, route: Route) -> None:
         self._now.dirty[id_] = route
         self._young[id_] = route
-        self.pairs.note(id_, route)
+        self.pairs.change(id_, route)
         if id_ in self.ends:
             self.ends.clear()
 

@@ -101,10 +101,11 @@ class Router:
         for way, _, operation, _, _, before, after in prepared:
             if type(before) is bytes and operation != OP_INSERT:
                 assert way is not None
+                place, pair = hash(before) & mask, hash((before, after))
                 if way.row_space is None:
                     if before not in ends:
                         wanted.add(before)
-                elif not way.simple or after is None or slots[hash(before) & mask] != hash((before, after)):
+                elif not way.simple or after is None or (slots[place] != pair and slots[place ^ 1] != pair):
                     wanted.add(before)
             if type(after) is bytes and after not in ends:
                 wanted.add(after)
@@ -132,7 +133,10 @@ class Router:
                     and before is not None
                     and way.simple
                     and after is not None
-                    and slots[hash(before) & mask] == hash((before, after))
+                    and (
+                        slots[hash(before) & mask] == hash((before, after))
+                        or slots[hash(before) & mask ^ 1] == hash((before, after))
+                    )
                 ):
                     tenant = after if type(after) is int else ends.get(after)  # type: ignore[arg-type]
                     change(self._tenant(after) if tenant is None else tenant, operation, way.logged, None, new)
