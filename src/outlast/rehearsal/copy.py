@@ -21,7 +21,7 @@ from outlast.core.errors import NotFoundError, SourceError
 from outlast.core.table import TableName
 from outlast.core.tenant import SCHEMA, Tenant, TenantKey
 from outlast.rehearsal import copy_after, copy_schema, instruments
-from outlast.rehearsal.copy_data import Loader, RowCounts, VaultPlace, past_of_entry, pin, section_texts
+from outlast.rehearsal.copy_data import Loader, RowCounts, VaultPlace, past_of_entry, pin, section_texts, unlogged
 from outlast.rehearsal.disarming import disarm
 from outlast.rehearsal.observed import Doubt, Inconclusive
 from outlast.restore.history import all_entries, find_entries
@@ -146,7 +146,8 @@ class Builder:
             url = server.url(database)
             with closing(open_superuser(url)) as connection:
                 lacking = self._lacking(connection)
-                rows = loader.load(url, lacking)
+                with unlogged(connection):
+                    rows = loader.load(url, lacking)
                 clock.lap("rows")
                 self._finish(connection, url, parts["post-data"], points)
                 clock.lap("indexes")
