@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_the_short_way_is_the_long_way(client: TestClient, keys: dict[str, str])
             {name: got[name] for name in ("message", "tags", "details", "priority", "status", "source", "count")}
         )
     assert read[0] == read[1]
+
+
+@pytest.mark.parametrize("header", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
+@pytest.mark.parametrize("path", BODIES)
+def test_an_event_is_json_whatever_its_header_says(
+    client: TestClient, keys: dict[str, str], path: str, header: dict[str, str]
+) -> None:
+    """`curl -d` names a form, and a script that the vendor understood is understood here."""
+    body = {**BODIES[path], **({"routing_key": keys["pagerduty"]} if path == "/v2/enqueue" else {})}
+    kind = {"/v2/alerts": "GenieKey " + keys["opsgenie"]}.get(path, "Bearer " + keys["alertmanager"])
+    answer = client.post(path, content=json.dumps(body), headers={"Authorization": kind, **header})
+    assert answer.status_code == (200 if path == "/alertmanager/webhook" else 202), answer.text
 
 
 def test_alertmanagers_webhook(client: TestClient, keys: dict[str, str]) -> None:
