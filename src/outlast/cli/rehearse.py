@@ -164,8 +164,10 @@ def _supply(
 def _clone(invocation: Invocation, source: str, url: str | None, command: str | None) -> CloneSupply:
     from outlast.rehearsal.clone import CloneSupply
 
-    production = invocation.target(source)
-    return CloneSupply(production, invocation.ownership(source), url, command, say=invocation.output.note)
+    production = (invocation.target(source), invocation.restore_target(source), invocation.script_target(source))
+    return CloneSupply(
+        tuple(dict.fromkeys(production)), invocation.ownership(source), url, command, say=invocation.output.note
+    )
 
 
 def _binaries(folder: str | None, major: int) -> Path:

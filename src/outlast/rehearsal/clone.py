@@ -6,10 +6,11 @@ so a verdict on it is inconclusive unless the intent accepts that (`foreign-clon
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from pathlib import Path
 import psycopg
 from psycopg import conninfo
 
-from outlast.core.errors import Refused, SourceError, UsageError
+from outlast.core.errors import OutlastError, Refused, SourceError, UsageError
 from outlast.core.tenant import Tenant, TenantKey
 from outlast.rehearsal import instruments
 from outlast.rehearsal.copy import Copy, CopyFacts, Say, open_superuser, roots_of
@@ -36,7 +37,7 @@ _COMMAND_TIMEOUT_S = 1800
 class CloneSupply:
     """Gives a clone, as supply.Supply gives copies: once by its URL, each time anew by a command."""
 
-    production: Target
+    production: Sequence[Target]  # the source, by every role and address that outlast.toml has
     settings: OwnershipSettings
     url: str | None = None
     command: str | None = None
@@ -49,17 +50,26 @@ class CloneSupply:
     def copy(self) -> Iterator[tuple[Copy, Path]]:
         self.say("Taking the clone …")
         url = self.url or printed_url(self.command or "")
-        refuse_production(url, self.production)
+        for one in self.production:
+            refuse_production(url, one)
+        refuse_same_database(url, self.production)
         with tempfile.TemporaryDirectory(prefix="outlast-clone-") as name:
             yield self._instrumented(url, "clone-url" if self.url else "clone-command"), Path(name)
 
     def _instrumented(self, url: str, kind: str) -> Copy:
         with closing(open_superuser(url)) as connection:
             row = connection.execute(
-                "SELECT current_database(), current_setting('is_superuser'), current_setting('wal_level')"
+                "SELECT current_database(), current_setting('is_superuser'), current_setting('wal_level'),"
+                " to_regnamespace('outlast_rehearsal') IS NOT NULL"
             ).fetchone()
             assert row is not None
-            database, superuser, level = row
+            database, superuser, level, used = row
+            if used:
+                raise Refused(
+                    "a rehearsal has used this clone up already: what is in it is not what the source had",
+                    hint="Make a fresh one for each rehearsal, by hand or by --clone-command.",
+                    code="clone-used",
+                )
             if superuser != "on":
                 raise SourceError(
                     "the clone's URL is not that of a superuser, who alone can see all that a script does there",
@@ -108,6 +118,41 @@ def printed_url(command: str) -> str:
     return url
 
 
+def refuse_same_database(url: str, production: Sequence[Target]) -> None:
+    """Raise Refused where the clone is the source under another name, or nobody can say.
+
+    Names and addresses do not tell, nor does what a physical clone shares with its origin: a lock does, which is taken
+    in the clone and seen in the source.
+    """
+    number = secrets.randbits(62)
+    try:
+        clone = psycopg.connect(url, prepare_threshold=None)
+    except psycopg.Error as error:
+        raise SourceError(f"the clone's server does not answer: {str(error).splitlines()[0]}") from error
+    with closing(clone):
+        clone.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [number])
+        for one in production:
+            try:
+                with closing(connect(one, role="rehearse", autocommit=True)) as session:
+                    row = session.execute("SELECT pg_catalog.pg_try_advisory_xact_lock(%s)", [number]).fetchone()
+            except OutlastError as error:
+                raise Refused(
+                    f"nobody can say that the clone is not the source itself: {error.message}",
+                    hint="Rehearse where the source can be reached: it is asked with one advisory lock.",
+                    code="production",
+                ) from error
+            if row is None or not row[0]:
+                raise _production(one)
+
+
+def _production(source: Target) -> Refused:
+    return Refused(
+        f"the clone's URL is that of the source itself, {source}",
+        hint="A script is rehearsed on a copy. Without --clone-url one is built from the vault.",
+        code="production",
+    )
+
+
 def refuse_production(url: str, production: Target) -> None:
     """Raise Refused where the clone's URL is the source's own."""
     try:
@@ -121,8 +166,4 @@ def refuse_production(url: str, production: Target) -> None:
         return host, str(parameters.get("port") or 5432), str(parameters.get("dbname") or parameters.get("user") or "")
 
     if place(dict(clone)) == place(dict(source)):
-        raise Refused(
-            f"the clone's URL is that of the source itself, {production}",
-            hint="A script is rehearsed on a copy. Without --clone-url one is built from the vault.",
-            code="production",
-        )
+        raise _production(production)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -297,7 +297,12 @@ def open_superuser(url: str) -> psycopg.Connection[Any]:
         connection = psycopg.connect(url, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise SourceError(f"the copy's server does not answer: {str(error).splitlines()[0]}") from error
-    connection.execute("SET session_replication_role = replica")  # no trigger of the application hears of what we do
+    with suppress(
+        psycopg.errors.InsufficientPrivilege
+    ):  # only a clone of others may have no superuser: clone.py says so
+        connection.execute(
+            "SET session_replication_role = replica"
+        )  # no trigger of the application hears of what we do
     return connection
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.integration.rehearsal.conftest import Shop
 from tests.servers import DEBIAN_BINARIES, Server
@@ -118,6 +119,13 @@ def test_a_clone_of_others_is_inconclusive_unless_accepted(shop: Shop, server: S
     refused = shop.run("rehearse", "--role", "app", "--clone-url", shop.url, script)
     assert refused.exit_code == 3
     assert "that of the source itself" in refused.stderr
+    before = shop.state
+    elsewhere = server.tcp_url(str(conninfo_to_dict(shop.url)["dbname"]))  # the same by another way
+    refused = shop.run("rehearse", "--role", "app", "--clone-url", elsewhere, script)
+    assert refused.exit_code == 3, str(refused)
+    assert "that of the source itself" in refused.stderr
+    assert shop.state == before
+    assert shop.query("SELECT count(*) FROM pg_event_trigger WHERE evtname LIKE 'outlast%'") == [(0,)]
     with server.copies() as copy:
         found = shop.rehearse("--clone-url", copy(shop.url), script, exit_code=1)
         assert found["copy"]["from"] == "clone-url"
