@@ -127,11 +127,15 @@ def test_a_clone_of_others_is_inconclusive_unless_accepted(shop: Shop, server: S
     assert shop.state == before
     assert shop.query("SELECT count(*) FROM pg_event_trigger WHERE evtname LIKE 'outlast%'") == [(0,)]
     with server.copies() as copy:
-        found = shop.rehearse("--clone-url", copy(shop.url), script, exit_code=1)
+        clone = copy(shop.url)
+        found = shop.rehearse("--clone-url", clone, script, exit_code=1)
         assert found["copy"]["from"] == "clone-url"
         assert found["role"] == "app"
         assert found["effect"]["public.pages"]["update"] >= 4
         assert [one.partition(":")[0] for one in found["inconclusive"]] == ["foreign-clone"]
+        refused = shop.run("rehearse", "--clone-url", clone, script)
+        assert refused.exit_code == 3, str(refused)
+        assert "used this clone up" in refused.stderr
     with server.copies() as copy:
         accepted = shop.script("-- outlast: accept foreign-clone\n" + intent + UPDATE)
         found = shop.rehearse("--clone-command", f"echo {copy(shop.url)}", accepted, exit_code=0)
