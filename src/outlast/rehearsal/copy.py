@@ -297,12 +297,9 @@ def open_superuser(url: str) -> psycopg.Connection[Any]:
         connection = psycopg.connect(url, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise SourceError(f"the copy's server does not answer: {str(error).splitlines()[0]}") from error
-    with suppress(
-        psycopg.errors.InsufficientPrivilege
-    ):  # only a clone of others may have no superuser: clone.py says so
-        connection.execute(
-            "SET session_replication_role = replica"
-        )  # no trigger of the application hears of what we do
+    with suppress(psycopg.errors.InsufficientPrivilege):  # a clone of others may be no superuser's: clone.py says so
+        # No trigger of the application hears of what we do
+        connection.execute("SET session_replication_role = replica")
     return connection
 
 
