@@ -90,6 +90,9 @@ def test_a_night_at_the_desk(site: Site, page: Page, request: pytest.FixtureRequ
     page.get_by_role("link", name="On call").click()
     assert page.get_by_text(re.compile("(Ann|Bob) Example")).first.is_visible()
     shot(page, "oncall", request)
+    page.get_by_role("link", name="Contacts").click()
+    assert page.get_by_role("link", name="cid@example.org").is_visible()
+    shot(page, "contacts", request)
     page.goto(f"{site.one.url}/alerts/{alert}")
     page.get_by_role("button", name="Acknowledge").click()
     assert page.get_by_text("acknowledged by rob").is_visible()
@@ -120,6 +123,7 @@ def test_every_page_can_be_used_by_everybody(site: Site, page: Page, request: py
         "/",
         "/oncall",
         "/oncall/main/s1",
+        "/contacts",
         "/documents?query=failover",
         "/upstreams",
         "/documents/main/jira.issues/10001",

@@ -22,6 +22,7 @@ from outlast.web import (
     acknowledging,
     alertmanager,
     alerts,
+    contacts,
     documents,
     failback,
     health,
@@ -56,7 +57,7 @@ def create_app(services: Services, ready: Callable[[], None] = lambda: None) -> 
     )
     app.state.services = services
     app.state.ready = ready
-    pages = (login, acknowledging, alerts, oncall, documents, failback, incidents, telling, upstreams)
+    pages = (login, acknowledging, alerts, oncall, contacts, documents, failback, incidents, telling, upstreams)
     for module in (opsgenie, pagerduty, alertmanager, health, *pages):
         app.include_router(module.router)
     app.include_router(incidents.api, responses=API_ERRORS)

@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 NAVIGATION = [
     ("/", "Alerts"),
     ("/oncall", "On call"),
+    ("/contacts", "Contacts"),
     ("/documents", "Tickets and runbooks"),
     ("/failback", "Going back"),
     ("/upstreams", "Upstreams"),

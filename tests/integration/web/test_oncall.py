@@ -79,6 +79,32 @@ def test_it_shows_who_is_on_call(desk: Desk) -> None:
         assert stranger.get("/oncall").headers["location"].startswith("/login")
 
 
+def test_contacts_are_there_to_be_called_by_hand(desk: Desk) -> None:
+    """Everybody in the copy with the ways to them, those on call first, as of when; found by a word of theirs."""
+    page = desk.ann.get("/contacts").text
+    names = re.findall(r'<strong class="line">(\w+) Example</strong>', page)
+    assert sorted(names) == ["Ann", "Bob", "Cid", "Eve", "Fay"]
+    assert set(names[:2]) in ({"Ann", "Eve"}, {"Bob", "Eve"})  # those on call
+    assert names[2:] == sorted(names[2:])
+    assert '<a href="mailto:cid@example.org">cid@example.org</a>' in page
+    assert '<a href="sms:+15550002">+15550002</a>' in page
+    assert "main as of 20" in page
+    assert "(Eastern Time (US &amp; Canada))" in page or "(America/New_York)" in page
+    found = desk.ann.get("/contacts", params={"query": "FAY example.org"}).text
+    assert re.findall(r'<strong class="line">(.+)</strong>', found) == ["Fay Example"]
+    assert "Nobody matches" in desk.ann.get("/contacts", params={"query": "<zed>"}).text
+
+
+def test_a_viewer_sees_who_there_is_and_no_address(desk: Desk) -> None:
+    """Numbers and addresses are for those who may page somebody anyway."""
+    with desk.one.browser("eve") as viewer:
+        page = viewer.get("/contacts").text
+    assert "Cid Example" in page
+    assert "text message" in page
+    assert "5550002" not in page
+    assert "cid@" not in page
+
+
 def test_a_page_goes_to_whoever_is_on_call_and_its_link_acknowledges(desk: Desk) -> None:
     """From the alert to the acknowledgement; a scanner that opens the link changes nothing."""
     desk.alert("disk", responders=[{"type": "team", "name": "web-team"}])
