@@ -53,6 +53,9 @@ PINNED: Mapping[str, str] = MappingProxyType(
         "lock_timeout": "30s",
         "jit": "off",
         "synchronize_seqscans": "off",
+        # Parallel workers would take the cores that the application needs: our own sessions are the parallelism. Of a
+        # restore's short queries starting them took more than half.
+        "max_parallel_workers_per_gather": "0",
     }
 )
 """What every session pins. `synchronize_seqscans` off makes a table without order come out in the same order twice."""
