@@ -17,7 +17,7 @@ from outlast.capture.route_seed import seed_routes
 from outlast.core.table import OwnershipKind, TableName
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.following_facts import FollowingFacts, Member, Names, read_following
-from outlast.sources.postgres.publication import lacking
+from outlast.sources.postgres.publication import by_root, lacking
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.schema_events import Shapes, read_shapes
 from outlast.sources.postgres.session import Session
@@ -35,6 +35,8 @@ class Tables:
     shapes: Shapes
     partial: tuple[TableName, ...]
     """Roots of which a part is not published whole: the log lacks their updates and deletes, or more."""
+    by_root: frozenset[TableName]
+    """Roots that are published whole by their own name: every leaf to come is published with them."""
 
     def root_of(self, member: Member) -> TableName:
         root = self.facts.root(member.root_oid)
@@ -58,6 +60,7 @@ def look(session: Session, settings: OwnershipSettings, names: Names) -> Tables:
         Leaves(leaves),
         Shapes(read_shapes(session)),
         lacking(facts, names),
+        by_root(facts, names),
     )
 
 

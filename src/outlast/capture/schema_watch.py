@@ -8,6 +8,7 @@ outlast.toml says whose they are, and are named loudly if it does not.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from outlast.capture.epoch import SHAPES
 from outlast.capture.frames import Frames
@@ -159,8 +160,16 @@ class SchemaWatch:
             return  # a publication of somebody else's
         if change.kind is ChangeKind.ATTACHED and change.known and change.table is not None:
             self._tables.leaves.attach(change.leaf, change.table)  # made empty: its rows come in the stream
-            return
-        self._doubt(change.root or change.table, _WORDS[change.kind])
+            if change.table in self._tables.by_root or change.table in self._tables.partial:
+                return
+            # Its leaves are published one by one, and this one is not: of its rows the stream has the inserts only.
+            change = replace(change, kind=ChangeKind.PUBLICATION)
+        self._doubt(change.root or self._root(change.table), _WORDS[change.kind])
+
+    def _root(self, table: TableName | None) -> TableName | None:
+        """The root of what may be a leaf: what is published of that is told by its own name."""
+        member = next((one for one in self._tables.facts.members if one.name == table), None)
+        return table if member is None else self._tables.root_of(member)
 
     def _doubt(self, table: TableName | None, reason: str, noticed: Lsn | None = None) -> None:
         followed = table is None or table in self._tables.plan.tables

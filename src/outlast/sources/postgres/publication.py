@@ -92,6 +92,13 @@ def lacking(facts: FollowingFacts, names: Names) -> tuple[TableName, ...]:
     return tuple(sorted(member.name for member in facts.members if member.is_root and member.oid in roots))
 
 
+def by_root(facts: FollowingFacts, names: Names) -> frozenset[TableName]:
+    """Tables that are published whole by their root's name, and with it every leaf that is to come."""
+    there = facts.publications.get(names.publication)
+    named: Mapping[int, str] = there.members if there else {}
+    return frozenset(member.name for member in facts.members if member.is_root and member.oid in named)
+
+
 def identifier(member: Member) -> sql.Identifier:
     return sql.Identifier(member.name.schema, member.name.name)
 
