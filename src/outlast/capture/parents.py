@@ -1,4 +1,4 @@
-"""Parents that the route map lacks, as of a place in a transaction.
+"""Parents that the route map lacks, as of a place in a transaction, and what it means when one comes.
 
 A row whose parent is not there is nobody's, and that is right where no key forbids it. Where an enforced and validated
 foreign key says that the parent is there, the map is what is wrong: the row was told of the wrong tenant. That is a
@@ -53,6 +53,26 @@ class Parents:
                 return ORPHAN_NUMBER
             route = found
         raise BugError("the route map leads in a circle")
+
+    def arrived(self, table: TableName, id_: bytes, tenant: int) -> None:
+        """A row of `table` is there now that others may have pointed at before it was. Then those are this tenant's
+        from now on, and no change says so: their tables are read again."""
+        origin = None
+        if self._map.is_awaited(id_):
+            origin = ORPHAN_NUMBER
+            self._map.arrived(id_)
+        elif (gone := self._map.gone(id_)) is not None:
+            origin = self._map.tenant_of(gone)
+        if origin is not None and origin != tenant:
+            for below in self._below(table):
+                self._sink.doubt(below, f"rows of it came to another tenant with a row of {table} that replaced one")
+
+    def _below(self, table: TableName) -> list[TableName]:
+        """The tables whose rows find their tenant through this one's, directly or not."""
+        found = [table]
+        for parent in found:
+            found += [child for child, _, to, _ in self._plan.edges.edges if to == parent and child not in found]
+        return found[1:]
 
     def end(self) -> None:
         """The transaction is over, and what it deleted not forgotten yet: which parents did not come?"""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from outlast.capture.known_ways import KnownWays
 from outlast.capture.leaves import Leaves
 from outlast.capture.numbering import Numbering
 from outlast.capture.parents import Parents
@@ -27,7 +28,8 @@ from outlast.capture.route_map import RouteMap
 from outlast.capture.route_plan import RoutePlan
 from outlast.capture.sink import Sink
 from outlast.capture.told import all_unsent, any_unsent, key_before
-from outlast.capture.ways import Way, id_of, way_of
+from outlast.capture.truncation import Truncation
+from outlast.capture.ways import Way, id_of
 from outlast.core.change import (
     OP_DELETE,
     OP_INSERT,
@@ -38,7 +40,6 @@ from outlast.core.change import (
     Relation,
     Unchanged,
 )
-from outlast.core.entries import LoggedTable
 from outlast.core.table import TableName
 
 _NO_ID = bytes(16)
@@ -53,14 +54,12 @@ class Router:
     """Routes the changes of one transaction after another, in order of commit."""
 
     def __init__(self, plan: RoutePlan, leaves: Leaves, map_: RouteMap, numbers: Numbering, sink: Sink) -> None:
-        self._plan = plan
-        self._leaves = leaves
         self._map = map_
         self._numbers = numbers
         self._sink = sink
         self._parents = Parents(plan, map_, sink)
-        self._ways: dict[int, tuple[Relation, Way | None]] = {}
-        self._truncated: list[Relation] = []
+        self._ways = KnownWays(plan, leaves, map_, sink)
+        self._truncation = Truncation(leaves, self._ways, map_, numbers, sink)
         self._block: Sequence[Prepared] = ()
         self._place = 0
         self._coming: dict[bytes, Route] | None = None
@@ -73,7 +72,7 @@ class Router:
         for operation, oid, old, new in changes:
             if oid != last:
                 relation, last = relations[oid], oid
-                way = self._way_of(relation)
+                way = self._ways.of(relation)
             if way is None or way.shared or operation == OP_TRUNCATE:
                 append((way, relation, operation, old, new, None, None))
                 continue
@@ -118,12 +117,12 @@ class Router:
         self._block, self._coming = prepared, None
         for index, (way, relation, operation, old, new, before, after) in enumerate(prepared):
             self._place = index
-            if self._truncated and operation != OP_TRUNCATE:
-                self._truncate()
+            if self._truncation and operation != OP_TRUNCATE:
+                self._truncation.route()
             if way is None:
                 continue
             if operation == OP_TRUNCATE:
-                self._truncated.append(relation)
+                self._truncation.add(relation)
             elif way.shared:
                 change(SHARED_NUMBER, operation, way.logged, old, new)
             elif operation == OP_UPDATE:
@@ -156,15 +155,15 @@ class Router:
 
     def end(self) -> None:
         """The transaction is over."""
-        if self._truncated:
-            self._truncate()
+        if self._truncation:
+            self._truncation.route()
         self._parents.end()
         self._map.end_transaction()
 
     def tenant_of(self, relation: Relation, change: Change) -> int | None:
         """Whose row a change of a transaction that is not committed would touch, as far as the map knows now."""
         _, _, old, new = change
-        way = self._way_of(relation)
+        way = self._ways.of(relation)
         if way is None:
             return None
         if way.shared:
@@ -182,30 +181,8 @@ class Router:
 
     def table_of(self, relation: Relation) -> TableName | None:
         """The root table of a relation that is followed."""
-        way = self._way_of(relation)
+        way = self._ways.of(relation)
         return None if way is None else way.logged.name
-
-    def _way_of(self, relation: Relation) -> Way | None:
-        known = self._ways.get(id(relation))
-        return self._way(relation) if known is None else known[1]
-
-    def _way(self, relation: Relation) -> Way | None:
-        root = self._leaves.root_of(relation)
-        table = self._plan.tables.get(root)
-        way = None
-        if table is None:
-            if root not in self._plan.ignored:
-                # A partition that is gone again looks like this too, and then its root is what is not known.
-                reason = f"{root} is published, and outlast.toml does not say whose it is"
-                self._sink.doubt(None, reason, lasting=True)
-        else:
-            try:
-                way = way_of(relation, self._plan, table, self._map, LoggedTable.of(relation, table.table))
-            except KeyError:
-                reason = "the table lacks a column by which its rows find their tenant"
-                self._sink.doubt(root, reason, lasting=True)
-        self._ways[id(relation)] = (relation, way)
-        return way
 
     # Rows --------------------------------------------------------------------------------------------------------
 
@@ -226,7 +203,7 @@ class Router:
         self._keep(way, row_id, route, ids)
         for target, id_ in zip(way.targets, ids, strict=True):
             if id_ is not None:
-                self._arrive(way, id_, tenant)
+                self._parents.arrived(way.logged.name, id_, tenant)
                 if not target.is_row:
                     self._map.put(id_, route)
 
@@ -395,54 +372,10 @@ class Router:
             if next_ is not None and not target.is_row and (id_ != next_ or before != after):
                 self._map.put(next_, after)
             if next_ is not None and id_ != next_:
-                self._arrive(way, next_, self._tenant(after))
+                self._parents.arrived(way.logged.name, next_, self._tenant(after))
         self._keep(way, row_id, after, now)
 
-    def _arrive(self, way: Way, id_: bytes, tenant: int) -> None:
-        """A row is there now that others may have pointed at before it was. Then those are this tenant's from now on,
-        and no change says so: their tables are read again."""
-        origin = None
-        if self._map.is_awaited(id_):
-            origin = ORPHAN_NUMBER
-            self._map.arrived(id_)
-        elif (gone := self._map.gone(id_)) is not None:
-            origin = self._map.tenant_of(gone)
-        if origin is not None and origin != tenant:
-            for table in self._below(way.logged.name):
-                self._sink.doubt(table, f"rows of it came to another tenant with a row of {way.root} that replaced one")
-
-    def _below(self, table: TableName) -> list[TableName]:
-        """The tables whose rows find their tenant through this one's, directly or not."""
-        found = [table]
-        for parent in found:
-            found += [child for child, _, to, _ in self._plan.edges.edges if to == parent and child not in found]
-        return found[1:]
-
     # The rest ----------------------------------------------------------------------------------------------------
-
-    def _truncate(self) -> None:
-        """TRUNCATE names every relation that it emptied; they came one after the other."""
-        emptied, self._truncated = self._truncated, []
-        by_root: dict[TableName, list[Relation]] = {}
-        for relation in emptied:
-            by_root.setdefault(self._leaves.root_of(relation), []).append(relation)
-        for root, relations in by_root.items():
-            known = self._ways[id(relations[0])][1]
-            if known is None:
-                continue
-            if self._leaves.of(root) - {relation.oid for relation in relations}:
-                self._sink.doubt(root, f"partition {relations[0].name} was truncated, and others were not")
-                continue
-            logged = known.logged
-            if known.shared:
-                self._sink.change(SHARED_NUMBER, OP_TRUNCATE, logged, None, None)
-                continue
-            for tenant in self._numbers.everyone():
-                self._sink.change(tenant, OP_TRUNCATE, logged, None, None)
-            if known.row_space is None and not known.rooted:
-                self._sink.doubt(root, "it was truncated, and rows of tenants that nothing names may have gone with it")
-            ways = [found[1] for relation in relations if (found := self._ways.get(id(relation))) is not None]
-            self._map.wipe([space for way in ways if way is not None for space in way.spaces])
 
     def _unknown(self, way: Way, reason: str) -> None:
         self._sink.doubt(way.logged.name, reason)
