@@ -19,8 +19,9 @@ import psycopg
 from outlast.capture.asking import Asking
 from outlast.capture.backup import Place, Silent, Watcher
 from outlast.capture.batches import batches
+from outlast.capture.beginning import Beginning, is_passing
 from outlast.capture.checkpoint import DOUBTS, doubts_from_json, doubts_to_json
-from outlast.capture.epoch import Begun, begin, reader_of, standing, take_up, why_not
+from outlast.capture.epoch import Begun, standing
 from outlast.capture.flushing import Flusher
 from outlast.capture.follow_options import FollowOptions, FollowResult
 from outlast.capture.frames import Did, Frames
@@ -35,7 +36,7 @@ from outlast.capture.schema_watch import SchemaWatch
 from outlast.capture.sealing import Sealing
 from outlast.capture.watching import Watch
 from outlast.capture.writing import BACK_OFF_S, Writing
-from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
+from outlast.core.errors import OutlastError, Refused
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.following_health import verify
 from outlast.sources.postgres.schema_events import ChangeKind
@@ -104,7 +105,10 @@ class Follower:
             stack.callback(self._sealing.close)
             stack.callback(self._give_up)
             self._numbers = Numbering(self._map, place.state.host_key, place.keys, place.source)
-            begun = self._patiently(self._begun)
+            self._beginning = Beginning(
+                place, self._options, self._map, self._numbers, self.watch, self._watcher, self.stop
+            )
+            begun, self._standing = self._beginning.first()
             self._map.warm()
             self._result = FollowResult(begun.checkpoint.epoch, begun.checkpoint.position)
             self._open(begun)
@@ -118,60 +122,13 @@ class Follower:
                         raise
                     self._begin_anew(error.message)
                 except OutlastError as error:
-                    if not _is_passing(error):
+                    if not is_passing(error):
                         raise
                     self._cut(error)
             self._finish()
         return self._result
 
     # Beginning ---------------------------------------------------------------------------------------------------
-
-    def _patiently(self, call: Callable[[], Begun], *, again: bool = False) -> Begun:
-        """Try again where the source or the vault only passes through a fault. `again`: they were there before."""
-        for pause_s in BACK_OFF_S:
-            try:
-                return call()
-            except OutlastError as error:
-                if self._options.until_current or not (
-                    isinstance(error, TransientError) or (again and _is_passing(error))
-                ):
-                    raise
-                self.watch.trouble(error.message)
-                if self.stop.wait(pause_s):
-                    raise
-        return call()
-
-    def _begun(self, reason: str | None = None) -> Begun:
-        place = self._place
-        newest = reader_of(place).newest(place.source)
-        reason = reason or why_not(place, self._names, self._map, newest)
-        self._standing = standing(place)
-        if reason is None and newest is not None:
-            return take_up(place, self._map, self._numbers, newest)
-        assert reason is not None
-        if newest is not None:
-            self.watch.alarm("epoch", f"a new log begins with a new base: {reason}")
-        return begin(
-            place,
-            self._options.stream,
-            self._names,
-            self._map,
-            self._numbers,
-            newest,
-            reason,
-            jobs=self._options.jobs,
-            watcher=self._watcher,
-            check=self._check_published,
-        )
-
-    def _check_published(self, tables: Tables) -> None:
-        missing = [name for name in self._names.publications if name not in tables.facts.publications]
-        if missing:
-            raise Refused(
-                f"cannot follow {self._place.source}: the publication {missing[0]} does not exist",
-                hint="Make what following needs in the source: outlast follow --setup",
-                code="not-set-up",
-            )
 
     def _open(self, begun: Begun) -> None:
         """Everything that holds for one epoch."""
@@ -224,7 +181,7 @@ class Follower:
         self._mending.forget()
         self._give_up()
         self._mended = None
-        begun = self._patiently(lambda: self._begun(reason), again=True)
+        begun, self._standing = self._beginning.anew(reason)
         self._result.epoch = begun.checkpoint.epoch
         self._open(begun)
 
@@ -425,8 +382,3 @@ class Follower:
         self._result.position = self._writing.checkpoint
         self._result.base_run = self.watch.figures.base_run
         self._result.alarms = self.watch.alarms
-
-
-def _is_passing(error: OutlastError) -> bool:
-    """Whether the source may come back by itself: the stream was cut, or nothing answers there (it restarts)."""
-    return isinstance(error, TransientError) or (isinstance(error, SourceError) and error.code == "source")
