@@ -7,6 +7,7 @@ that is not of this form, is pyrage's. The header is authenticated by its own co
 from __future__ import annotations
 
 import binascii
+import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ _INFO = b"age-encryption.org/v1/X25519"
 _NO_NONCE = bytes(12)
 _NO_SALT = bytes(32)
 _SHARE_BYTES, _WRAPPED_BYTES, _MAC_BYTES, _NONCE_BYTES, _TAG_BYTES = 32, 32, 32, 16, 16
+_BLOCK_BYTES = 64
+_INNER, _OUTER = bytes(byte ^ 0x36 for byte in range(256)), bytes(byte ^ 0x5C for byte in range(256))
 _PIECE_BYTES = 64 * 1024 + _TAG_BYTES
 _HEADER_BYTES_MAX = 64 * 1024
 _LETTERS = {letter: number for number, letter in enumerate("qpzry9x8gf2tvdw0s3jn54khce6mua7l")}
@@ -60,7 +63,7 @@ def open_age(sealed: bytes, keys: Sequence[SecretKey]) -> bytes:
     file_key = _file_key(sealed[len(_VERSION) : end], keys)
     mac = _decoded(sealed[end + len(_END) : line_end], _MAC_BYTES)
     header_key = _derived(file_key, _NO_SALT, b"header")
-    if not hmac.compare_digest(hmac.digest(header_key, sealed[: end + len(_END) - 1], "sha256"), mac):
+    if not hmac.compare_digest(_hmac(header_key, sealed[: end + len(_END) - 1]), mac):
         raise ChangedError
     body = line_end + 1 + _NONCE_BYTES
     return _body(sealed, body, ChaCha20Poly1305(_derived(file_key, sealed[line_end + 1 : body], b"payload")))
@@ -103,7 +106,15 @@ def _body(sealed: bytes, start: int, cipher: ChaCha20Poly1305) -> bytes:
 
 def _derived(secret: bytes, salt: bytes, info: bytes) -> bytes:
     """HKDF-SHA-256, of which age takes one block."""
-    return hmac.digest(hmac.digest(salt, secret, "sha256"), info + b"\x01", "sha256")
+    return _hmac(_hmac(salt, secret), info + b"\x01")
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA-256 with a key of up to 64 bytes: a third of the time of hmac.digest, which asks OpenSSL for the
+    algorithm each time; opening a file takes seven to eleven of them."""
+    block = key.ljust(_BLOCK_BYTES, b"\0")
+    inner = hashlib.sha256(block.translate(_INNER) + message).digest()
+    return hashlib.sha256(block.translate(_OUTER) + inner).digest()
 
 
 def _decoded(text: bytes, size: int) -> bytes:

@@ -205,3 +205,34 @@ def test_a_lost_connection_is_nobodys_fault(server: Server, database: str) -> No
     assert {one.state for one in outcomes} == {TenantState.DONE}
     assert sorted(told) == sorted(pasts)
     assert rows(database) == whole
+
+
+def test_nobody_elses_rows_are_read(database: str) -> None:
+    """A group's rows are looked up by index, through a foreign key too, where the server's defaults read the table."""
+    settings, keys = shop(database, tenants=2_000)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE INDEX ON items (account_id)")
+        connection.execute(
+            "CREATE TABLE comments (id int PRIMARY KEY, item_id int NOT NULL REFERENCES items, body text);"
+            "INSERT INTO comments SELECT row_number() OVER (), id, repeat('word ', 20) FROM items, generate_series(1, 3);"
+            "CREATE INDEX ON comments (item_id)"
+        )
+        connection.execute("VACUUM ANALYZE")
+    gone = keys[:40]
+    pasts = remember(database, settings, gone)
+    with psycopg.connect(database, autocommit=True) as connection:
+        few = "SELECT id FROM items WHERE account_id <= 40"
+        connection.execute(f"DELETE FROM comments WHERE item_id IN ({few})".encode())
+        connection.execute("DELETE FROM items WHERE account_id <= 40")
+        connection.execute("DELETE FROM accounts WHERE id <= 40")
+        read = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'comments'"
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        before = connection.execute(read.encode()).fetchone()
+        with restorer(database, settings) as job:
+            assert {one.state for one in job.execute(subjects(pasts))} == {TenantState.DONE}
+        # the sessions have told what they did once they are gone
+        while connection.execute(
+            "SELECT FROM pg_stat_activity WHERE application_name = 'outlast restore' AND datname = current_database()"
+        ).fetchone():
+            pass
+        assert connection.execute(read.encode()).fetchone() == before
