@@ -214,7 +214,8 @@ def test_nobody_elses_rows_are_read(database: str) -> None:
         connection.execute("CREATE INDEX ON items (account_id)")
         connection.execute(
             "CREATE TABLE comments (id int PRIMARY KEY, item_id int NOT NULL REFERENCES items, body text);"
-            "INSERT INTO comments SELECT row_number() OVER (), id, repeat('word ', 20) FROM items, generate_series(1, 3);"
+            "INSERT INTO comments SELECT row_number() OVER (), id, repeat('word ', 20)"
+            " FROM items, generate_series(1, 3);"
             "CREATE INDEX ON comments (item_id)"
         )
         connection.execute("VACUUM ANALYZE")
