@@ -44,8 +44,10 @@ from outlast.sources.postgres.walsender import (
 BATCH_BYTES_MAX = 1024 * 1024
 SILENCE_MIN_S = 120.0
 GATHER_S = 0.0002
-TRICKLE_BYTES, TRICKLE_S = 16 * 1024, 0.005
-"""Where so little came last, the next look is so much later: all that comes meanwhile is taken together."""
+TRICKLE_BYTES, TRICKLE_S = 48 * 1024, 0.005
+"""Where so little came lately, the next look is so much later: all that comes meanwhile is taken together."""
+LATELY_S = 0.02
+"""After so long what came counts half: with TRICKLE_BYTES that is some 1.7 MB a second."""
 RELEASE_TIMEOUT_S = 5.0
 
 _WAIT_MAX_S = 1.0
@@ -84,7 +86,7 @@ class ChangeStream:
         self._stop = threading.Event()
         self._received = self._confirmed = start.value
         self._status_due = False
-        self._taken_bytes, self._taken_at = 0, 0.0
+        self._lately_bytes, self._taken_at = 0.0, 0.0
         self._ended: OutlastError | None = None
         self._connection = open_walsender(target, role="follow")
         try:
@@ -184,8 +186,9 @@ class ChangeStream:
 
     def _decode(self) -> None:
         try:
-            self._taken_bytes = self._copy.drain(self._decoder, BATCH_BYTES_MAX)
-            self._taken_at = time.monotonic()
+            taken_bytes, now = self._copy.drain(self._decoder, BATCH_BYTES_MAX), time.monotonic()
+            self._lately_bytes = self._lately_bytes * 0.5 ** ((now - self._taken_at) / LATELY_S) + taken_bytes
+            self._taken_at = now
         except (struct.error, IndexError, ValueError) as error:
             self._ended = SourceError(
                 f"cannot follow {self._where}: the server sent a message that is cut short",
@@ -206,9 +209,10 @@ class ChangeStream:
 
     def _pace(self) -> None:
         """A look costs as much as ten changes, of the processor that the source may run on. So where transactions are
-        small and many, there are few looks; what comes after a pause is seen at once."""
+        small and many, there are few looks; what comes after a pause is seen at once. Where much comes there is no
+        waiting: the server's socket is full long before."""
         early_s = self._taken_at + TRICKLE_S - time.monotonic()
-        if early_s > 0 and self._taken_bytes < TRICKLE_BYTES:
+        if early_s > 0 and self._lately_bytes < TRICKLE_BYTES:
             time.sleep(early_s)
 
     def confirm(self, flushed: Lsn) -> None:
