@@ -31,25 +31,34 @@ class Message:
 
 class Service:
     """Where messages go, by one URL. Apprise is loaded, and the URL read, when this is made. Raises ValueError where
-    Apprise does not know such a URL."""
+    Apprise does not know such a URL. Several threads may send."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # its plug-ins import what later Pythons lack
-            import apprise
-
-            self._service: Any = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Outlast", app_desc="Outlast"))
-            if not self._service.add(url):
-                raise ValueError("Apprise does not know such a URL")
+            _apprise(url)
 
     def send(self, message: Message) -> bool:
         """Whether the service took it. Never raises."""
         try:
+            # Anew each time: Apprise has a service wait for seconds between two messages (5.5 for mail), and what one
+            # keeps of a message under way is not for two threads. How often somebody is told is decided by us.
+            service = _apprise(self._url)
             return bool(
-                self._service.notify(title=message.title, body=message.body, notify_type="failure", body_format="text")
+                service.notify(title=message.title, body=message.body, notify_type="failure", body_format="text")
             )
         except Exception:  # noqa: BLE001 - whatever a plug-in raises means: not told; its text may hold the URL
             return False
+
+
+def _apprise(url: str) -> Any:
+    import apprise
+
+    found = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Outlast", app_desc="Outlast"))
+    if not found.add(url):
+        raise ValueError("Apprise does not know such a URL")
+    return found
 
 
 def printed(command: str, setting: str) -> str:

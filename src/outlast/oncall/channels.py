@@ -8,6 +8,7 @@ one does not take it. `fallback URL` lines are those of last resort, and have no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote
@@ -67,7 +68,8 @@ class AppriseChannels:
     def shout(self, message: Message) -> Sent:
         if not self.last_resort:
             return Sent(False, f"nobody is named as the last resort (fallback lines of {VARIABLE}, or OUTLAST_NOTIFY)")
-        taken = sum([service.send(message) for service in self.last_resort])
+        with ThreadPoolExecutor(len(self.last_resort)) as pool:  # one that hangs keeps no other waiting
+            taken = sum(pool.map(lambda service: service.send(message), self.last_resort))
         return Sent(taken > 0, f"{taken} of {len(self.last_resort)} services of last resort took it")
 
 

@@ -52,6 +52,7 @@ Write = Callable[[Callable[[Connection], T]], T]
 
 _PAGES = 100  # looked at in one go
 _SENDERS = 16
+_SHOUTERS = 8  # apart from those: a service of last resort that hangs keeps no page from going out
 _IDLE_S = 2.0
 _TOGETHER = 30  # alerts in one message
 _MESSAGES_A_MINUTE = 5  # to one contact; further ones wait for each other
@@ -85,6 +86,10 @@ class Paging:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _senders: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_SENDERS, thread_name_prefix="outlast-page")
+    )
+    _shouting: set[str] = field(default_factory=set)
+    _shouters: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_SHOUTERS, thread_name_prefix="outlast-shout")
     )
     _loop: asyncio.AbstractEventLoop | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -161,6 +166,7 @@ class Paging:
     def stop(self) -> None:
         """End sending, once what is being sent is settled."""
         self._senders.shutdown(wait=True)
+        self._shouters.shutdown(wait=True)
 
     def settle(self) -> None:
         """Look until nothing is due any more, and every sending has ended. For tests, and for a test page."""
@@ -177,6 +183,7 @@ class Paging:
             with self.database.read() as connection:
                 record = ledger.record(connection, alert_id) or record
         sends: list[Send] = []
+        started: list[Future[None]] = []
         for action in due(record.escalation, now):
             match action:
                 case Expand():
@@ -186,10 +193,10 @@ class Paging:
                 case Send():
                     sends.append(action)
                 case Shout():
-                    self._shout(record, now, _why(record))
+                    started += self._shout(record, now, _why(record))
                 case CloseAlert():
                     self._close(record, now)
-        started = [future for one in sends if (future := self._start(record, one))]
+        started += [future for one in sends if (future := self._start(record, one))]
         self._do(lambda connection: ledger.rewake(connection, alert_id, self._busy(), now))
         return started
 
@@ -307,12 +314,24 @@ class Paging:
             return None
         return f"{self.public_url}/a/{links.signed(key, notice, self.clock() + links.LIFETIME)}"
 
-    def _shout(self, record: Record, now: datetime, why: str) -> None:
+    def _shout(self, record: Record, now: datetime, why: str) -> list[Future[None]]:
         """Nobody could be reached. It is tried until a service of last resort has it."""
         alert_id = record.page.alert_id
+        with self._lock:
+            if alert_id in self._shouting:
+                return []
+            self._shouting.add(alert_id)
         log.error("a page could reach nobody: %s", why)
-        again = now + SHOUT_AGAIN
-        self._do(lambda connection: ledger.shouted(connection, alert_id, now, again))
+        try:
+            self._do(lambda connection: ledger.shouted(connection, alert_id, now, now + SHOUT_AGAIN))
+            return [self._shouters.submit(self._tell_last_resort, record, now, why)]
+        except BaseException:
+            with self._lock:
+                self._shouting.discard(alert_id)
+            raise
+
+    def _tell_last_resort(self, record: Record, now: datetime, why: str) -> None:
+        alert_id = record.page.alert_id
         page = f"{self.public_url}/alerts/{alert_id}" if self.public_url else None
         sent = self.channels.shout(
             wording.unreached(record.page, page, why, doubtful=record.escalation.shout_at is not None)
@@ -321,10 +340,14 @@ class Paging:
             log.error("and those of last resort could not be told: %s", sent.told)
 
         def work(connection: Connection) -> None:
-            ledger.shouted(connection, alert_id, now, None if sent.ok else again)
+            ledger.shouted(connection, alert_id, now, None if sent.ok else now + SHOUT_AGAIN)
             self.note(connection, alert_id, f"NOBODY COULD BE REACHED ({why}); {sent.told}")
+            ledger.rewake(connection, alert_id, self._busy(), self.clock())
 
-        self._do(work)
+        self._do_quietly(work)
+        with self._lock:
+            self._shouting.discard(alert_id)
+        self.wake()
 
     def _close(self, record: Record, now: datetime) -> None:
         alert_id = record.page.alert_id
@@ -335,10 +358,11 @@ class Paging:
     def _given_up(self, alert_id: str, now: datetime) -> list[Future[None]]:
         with self.database.read() as connection:
             record = ledger.record(connection, alert_id)
+        started: list[Future[None]] = []
         if record is not None and not record.escalation.shouted and record.escalation.state is State.ESCALATING:
-            self._shout(record, now, "its escalation cannot be carried out; Outlast's log says why")
+            started = self._shout(record, now, "its escalation cannot be carried out; Outlast's log says why")
         self._do(lambda connection: ledger.wake(connection, alert_id, now + SHOUT_AGAIN))
-        return []
+        return started
 
     def _do(self, work: Callable[[Connection], T]) -> T:
         if self.write is not None:

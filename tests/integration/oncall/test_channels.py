@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from outlast.core.errors import OutlastError
@@ -11,6 +15,7 @@ from tests.letterbox import receiving_mail
 from tests.receiver import receiving
 
 SECRET = "hunter2-token"
+APPRISE_WAITS_S = 5.5  # between two letters of one service
 MESSAGE = Message("a title", "a body")
 
 
@@ -76,3 +81,26 @@ def test_those_of_last_resort_are_all_told_and_one_is_enough() -> None:
         assert (sent.ok, sent.told) == (True, "1 of 2 services of last resort took it")
         assert first.next()[1] == "a title"
     assert not read({}, None).shout(MESSAGE).ok
+
+
+def test_one_of_last_resort_that_hangs_keeps_no_other_waiting() -> None:
+    """A mail server that takes connections and says nothing: whoever else is named hears of it meanwhile."""
+    with receiving() as well, socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
+        hangs = f"mailto://127.0.0.1:{silent.getsockname()[1]}/?from=a@example.org&to=b@example.org&mode=insecure"
+        channels = read({VARIABLE: f"fallback {hangs}"}, None, [well.url])
+        shouted = pool.submit(channels.shout, MESSAGE)
+        accepted, _ = silent.accept()
+        with accepted:
+            assert well.next()[1] == "a title"
+        assert shouted.result().told == "1 of 2 services of last resort took it"
+
+
+def test_letters_follow_each_other_without_a_pause() -> None:
+    """Apprise has a service wait for seconds after each letter, which at night is what nobody has."""
+    with receiving_mail() as mail:
+        letters = f"mailto://127.0.0.1:{mail.port}/?from=a@example.org&to=b@example.org&mode=insecure"
+        channels = read({VARIABLE: f"fallback {letters}"}, None)
+        begun = time.monotonic()
+        assert all(channels.shout(MESSAGE).ok for _ in range(3))
+        assert time.monotonic() - begun < APPRISE_WAITS_S, "three took less than one pause"
+    assert len(mail.letters) == 3

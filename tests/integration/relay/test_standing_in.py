@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.letterbox import receiving_mail
 from tests.receiver import Receiver, receiving
 from tests.serving import Serving, serving, until
 from tests.vendors import Mood, Vendor, vendor
@@ -43,11 +44,14 @@ def _noted(one: Vendor, alias: str) -> bool:
 
 
 def test_a_vendor_that_fails_in_any_way(tmp_path: Path, pages: Receiver) -> None:
-    """Whatever way it fails, a page goes out within 10 s, exactly once; and when it is well it has everything, once."""
+    """Whatever way it fails, a page goes out within 10 s, exactly once, by HTTP and by SMTP; and when it is well it has
+    everything, once."""
     with ExitStack() as stack:
+        mail = stack.enter_context(receiving_mail())
+        by_mail = f"mailto://127.0.0.1:{mail.port}/?from=outlast@example.org&to=night@example.org&mode=insecure"
         vendors: dict[str, Vendor] = {f"v{mood.value}": stack.enter_context(vendor(mood)) for mood in BAD}
         upstreams = {name: ("opsgenie", one.url) for name, one in vendors.items()}
-        one = stack.enter_context(serving(tmp_path, upstreams=upstreams, notify=pages.url))
+        one = stack.enter_context(serving(tmp_path, upstreams=upstreams, notify=f"{pages.url} {by_mail}"))
         keys = started(one)
         sent = {}
         for name, key in keys.items():
@@ -61,6 +65,7 @@ def test_a_vendor_that_fails_in_any_way(tmp_path: Path, pages: Receiver) -> None
             assert name in text
         assert set(paged) == set(keys), "every one was paged"
         assert max(paged.values()) < PAGED_WITHIN_S, paged
+        mail.wait_for(len(keys), max(0.1, min(sent.values()) + PAGED_WITHIN_S - time.monotonic()))
         for each in vendors.values():
             each.mood = Mood.WELL
         for name, each in vendors.items():
@@ -70,6 +75,8 @@ def test_a_vendor_that_fails_in_any_way(tmp_path: Path, pages: Receiver) -> None
             assert len([note for note in each.notes[alias] if "Outlast paged" in note]) == 1, each.calls
             assert each.of(alias)[0] == "create"
         assert pages.empty, "nobody was paged twice"
+        lettered = sorted(str(letter["Subject"]).rpartition("a-")[2] for letter in mail.to("night@example.org"))
+        assert lettered == sorted(keys), "nor by a letter"
 
 
 def test_while_the_vendor_works_it_is_only_recorded(tmp_path: Path, pages: Receiver) -> None:
