@@ -21,7 +21,6 @@ from outlast.oncall import overrides
 from outlast.oncall.schedule import Interval, Responder
 from outlast.state.database import Database
 from tests import warm
-from tests.commands import EXECUTABLE
 from tests.tools import confluence, jira, opsgenie, pagerduty, project
 from tests.tools.fake import WRITE_TOKEN, Document, Fake
 
@@ -93,11 +92,13 @@ class Desk:
             for table in (entries.entries, overrides.table):
                 connection.execute(table.update().values(attempted_at=table.c.attempted_at - seconds))
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, started: Callable[[int], None] = lambda pid: None
+    ) -> subprocess.CompletedProcess[str]:
         """`outlast failback` as a person sees it."""
         return warm.run(
             ("failback", *arguments),
-            folder=self.folder, environment=self._environment(), stdin="", timeout_s=TIMEOUT_S,
+            folder=self.folder, environment=self._environment(), stdin="", timeout_s=TIMEOUT_S, started=started,
         )  # fmt: skip
 
     def failback(self, *arguments: str, code: int = 0) -> dict[str, Any]:
@@ -106,13 +107,6 @@ class Desk:
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """A process of its own, to be killed."""
-        return subprocess.Popen(
-            [EXECUTABLE, "failback", *arguments], cwd=self.folder, env=self._environment(),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
 
     def killed(self, at: str, *, done: bool) -> None:
         """Run it, and kill it while the tool has a request that begins so: before the tool does it, or once it has."""
@@ -123,16 +117,16 @@ class Desk:
         return self._killed(lambda asked: asked == number, done=done)
 
     def _killed(self, now: Callable[[int], bool], *, done: bool) -> bool:
+        process: list[int] = []
+
         def kill(number: int) -> None:
             if now(number):
-                process.kill()
-                process.wait(TIMEOUT_S)
+                os.kill(process[0], signal.SIGKILL)
                 if not done:
                     self.fake.faults.append("cut")
 
         setattr(self.fake, "after" if done else "before", kill)
-        process = self.start("--execute")
-        ended = process.wait(TIMEOUT_S)
+        ended = self.run("--execute", started=process.append).returncode
         self.fake.after = self.fake.before = lambda number: None
         assert ended in (0, -signal.SIGKILL), ended
         return ended != 0

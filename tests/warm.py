@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -39,10 +39,20 @@ _INTERPRETER = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "COVERAGE_")
 """What is read when an interpreter starts: a command that is given something else of it starts one."""
 
 
+_LATE = ("dlt.sources.helpers.rest_client.client", "dlt.common.configuration.specs.runtime_configuration")
+"""What talks to tools: as slow to import as all the rest, which only imports it where it is needed."""
+
+
 def run(
-    arguments: Sequence[str], *, folder: Path, environment: Mapping[str, str], stdin: str, timeout_s: float
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    stdin: str,
+    timeout_s: float,
+    started: Callable[[int], None] = lambda pid: None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `outlast` to its end, as `subprocess.run` would with its output captured."""
+    """Run `outlast` to its end, as `subprocess.run` would with its output captured. `started` hears its process id."""
     command = [str(EXECUTABLE), *arguments]
     if any(_is_of_interpreter(name) and value != os.environ.get(name) for name, value in environment.items()):
         return subprocess.run(
@@ -53,7 +63,7 @@ def run(
         given.write(stdin)
         given.seek(0)
         request = {"arguments": list(arguments), "folder": str(folder), "environment": dict(environment)}
-        code = _ended(request, [given.fileno(), stdout.fileno(), stderr.fileno()], timeout_s)
+        code = _ended(request, [given.fileno(), stdout.fileno(), stderr.fileno()], timeout_s, started)
         return subprocess.CompletedProcess(command, code, _told(stdout), _told(stderr))
 
 
@@ -70,7 +80,7 @@ def _told(stream: IO[str]) -> str:
     return stream.read()
 
 
-def _ended(request: Mapping[str, object], streams: list[int], timeout_s: float) -> int:
+def _ended(request: Mapping[str, object], streams: list[int], timeout_s: float, started: Callable[[int], None]) -> int:
     """The exit code; the negative number of the signal that killed it."""
     ours, theirs = socket.socketpair()
     with ours:
@@ -79,6 +89,7 @@ def _ended(request: Mapping[str, object], streams: list[int], timeout_s: float) 
         with ours.makefile("r") as answers:
             pid = answers.readline()
             assert pid, "the process that commands are forked from has ended"
+            started(int(pid))
             ours.settimeout(timeout_s)
             try:
                 return int(answers.readline())
@@ -125,6 +136,8 @@ def serve(control: int) -> None:
     for module in pkgutil.walk_packages(outlast.__path__, "outlast."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    for late in _LATE:
+        importlib.import_module(late)
     assert len(os.listdir("/proc/self/task")) == 1, "a module that is imported starts a thread"
     sys.path[0] = str(EXECUTABLE.parent)
     gc.collect()

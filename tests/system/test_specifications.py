@@ -18,6 +18,7 @@ import pytest
 from outlast.sources.tools.client import Account, Client
 from outlast.sources.tools.connector import Connector, Resource, at, key_of
 from outlast.sources.tools.connectors import connector_of
+from tests.desks import desk
 from tests.tools import prism
 from tests.tools.fake import TOKEN
 from tests.tools.worlds import WORLDS, Host, differences
@@ -168,3 +169,60 @@ def test_a_wrong_request_and_a_wrong_answer_would_be_seen(tmp_path: Path) -> Non
     told = prism.violations(log)
     assert any(one.startswith("get /schedules/PS1/overrides: request.query") and "since" in one for one in told)
     assert any(one.startswith("get /incidents/PINC0001/alerts: response.body.alerts.0") for one in told)
+
+
+_WRITTEN: Mapping[str, tuple[str, ...]] = {
+    "jira": (
+        "/rest/api/3/issue", "/rest/api/3/issue/{id}", "/rest/api/3/issue/{id}/comment", "/rest/api/3/search/jql",
+        "/rest/api/3/mypermissions",
+    ),
+    "opsgenie": (
+        "/v2/alerts/{id}", "/v2/alerts/{id}/notes", "/v2/alerts/requests/{id}", "/v2/schedules/{id}",
+        "/v2/schedules/{id}/overrides", "/v2/schedules/{id}/overrides/{id}",
+    ),
+    "pagerduty": (
+        "/incidents/{id}", "/incidents/{id}/notes", "/schedules/{id}", "/schedules/{id}/overrides",
+    ),
+    "confluence": tuple(
+        f"/wiki/api/v2/{one}" for one in ("pages/{id}", "pages/{id}/footer-comments", "footer-comments")
+    ),
+}  # fmt: skip
+"""What `failback` asks and sends."""
+
+
+@pytest.mark.parametrize("kind", sorted(_WRITTEN))
+def test_what_goes_back_is_valid_by_the_vendor_s_specification(kind: str, tmp_path: Path) -> None:
+    """What is entered at the desk goes through Prism to the tool: no request and no answer has a violation."""
+    name, prefix = _SPECIFICATIONS[kind]
+    path = prism.specification(name)
+    if path is None:
+        pytest.skip(f"the vendors' specifications are not at {prism.SPECIFICATIONS}")
+    cut, log = prism.cut(path, prefix, set(_WRITTEN[kind]), tmp_path), tmp_path / "prism.log"
+    seen = datetime.now(UTC)
+    with desk(kind, tmp_path) as one, prism.proxying(cut, one.fake.url, log) as url:
+        settings = tmp_path / "outlast.toml"
+        settings.write_text(settings.read_text().replace(one.fake.url, url))
+        if kind == "jira":
+            one.comment(one.ticket(), "ordered another")
+        one.comment(_WRITTEN_ON[kind], seen=seen)
+        if kind in _SCHEDULES:
+            one.override(*_SCHEDULES[kind])
+        states = one.states(one.failback("--execute"))
+        assert states == ["brought"] * len(states)
+        assert one.failback()["items"] == []
+    violations = prism.violations(log)
+    known = (*_OTHERWISE[kind], *_WRITTEN_OTHERWISE.get(kind, ()))
+    assert not [one for one in violations if not any(re.fullmatch(each, one) for each in known)]
+
+
+_WRITTEN_OTHERWISE: Mapping[str, tuple[str, ...]] = {
+    # it asks for exactly one of two forms, neither of which requires anything: whatever is sent is both
+    "confluence": ("post /wiki/api/v2/footer-comments: request.body.body .* must match exactly one schema in oneOf",),
+}
+_WRITTEN_ON = {
+    "jira": "jira.issues:10001",
+    "opsgenie": "opsgenie.alerts:alert-0001",
+    "pagerduty": "pagerduty.incidents:PINC0001",
+    "confluence": "confluence.pages:1001",
+}
+_SCHEDULES = {"opsgenie": ("schedule-1", "user-1"), "pagerduty": ("PS1", "PUSR001")}

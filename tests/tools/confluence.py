@@ -57,7 +57,7 @@ class Confluence(Fake):
             "version": {"createdAt": datetime.now(UTC).isoformat(timespec="milliseconds"), "number": 1},
         }  # fmt: skip
         self.table("footer-comments")[made["id"]] = made
-        return made
+        return Answer(made, 201)
 
     def page(self, asked: Asked, found: list[Document]) -> Any:
         if asked.query.get("sort") == "-modified-date":

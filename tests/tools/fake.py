@@ -33,7 +33,7 @@ class Asked:
     body: Any
     match: re.Match[str]
     url: str  # of the server, for links to next pages
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)  # their names in small letters
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Fake:
         """One that writes: not with the token that only reads."""
 
         def written(asked: Asked) -> Any:
-            if asked.headers.get(self.header) != self.writing_auth:
+            if asked.headers.get(self.header.lower()) != self.writing_auth:
                 return Answer({"message": "This key may only read", "errorMessages": ["You may not"]}, 403)
             return route(asked)
 
@@ -109,7 +109,7 @@ class Fake:
                     try:
                         found = route(asked)
                     except (Gone, KeyError):
-                        return Answer({"message": "No such thing"}, 404)
+                        found = Answer({"message": "No such thing", "took": 0.01, "requestId": "r"}, 404)
                     self.after(len(self.log))
                     if fault is not None:
                         return "cut"
@@ -137,7 +137,7 @@ class Fake:
 
             def _do(self, method: str) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                fake.heard.headers = dict(self.headers)
+                fake.heard.headers = {name.lower(): value for name, value in self.headers.items()}
                 answer = fake.answer(method, self.path, body, self.headers.get(fake.header))
                 if answer == "cut":
                     self.close_connection = True

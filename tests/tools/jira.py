@@ -97,7 +97,7 @@ class Jira(Fake):
         return {called: one for one in self.docs("issues") for called in (one["id"], one["key"])}[name]
 
     def permissions(self, asked: Asked) -> Any:
-        name, may = asked.query["permissions"], asked.headers.get(self.header) == self.writing_auth
+        name, may = asked.query["permissions"], asked.headers.get(self.header.lower()) == self.writing_auth
         project = asked.query.get("projectKey") or self.known(asked.query["issueKey"])["key"].partition("-")[0]
         if project != "OPS":
             return Answer({"errorMessages": [f"No project could be found with key '{project}'."], "errors": {}}, 404)

@@ -79,7 +79,7 @@ class PagerDuty(Fake):
     def note(self, asked: Asked) -> Any:
         if asked.match[1] not in self.table("incidents"):
             raise Gone
-        sender = asked.headers.get("From")
+        sender = asked.headers.get("from")
         if sender not in {one["email"] for one in self.table("users").values()}:
             return Answer(_refused("Requester User Not Found", sender or "no From"), 400)
         notes, now = self.table(f"notes/{asked.match[1]}"), _now()

@@ -184,7 +184,7 @@ def _problem(plan: Failback) -> OutlastError | None:
         what = count(len(open_), "thing")
         return OutlastError(f"{what} did not go back: {first.told}", hint=first.hint, code=open_[0].fate.code)
     what = count(len(stands), "thing")
-    return Refused(f"{what} cannot go back as it stands: {first.told}", hint=first.hint, code="conflict")
+    return Refused(f"{what} cannot go back as things stand: {first.told}", hint=first.hint, code="conflict")
 
 
 def _print(console: Console, plan_id: str, plan: Failback, fields: dict[str, object]) -> None:

@@ -106,7 +106,7 @@ class Carrier:
         if step.fate is Fate.BRING and item.attempted_at is not None:
             step = self._sought_before(step, item.attempted_at)
         if step.fate is Fate.AFTER:
-            return Step(item, Fate.BLOCKED, "its ticket has not gone")
+            return Step(item, Fate.BLOCKED, "its ticket has not gone", "It goes with the next run, after its ticket.")
         if step.fate is Fate.THERE:
             assert step.place is not None
             self._taken(item, step.place)

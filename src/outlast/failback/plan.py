@@ -109,7 +109,7 @@ def decide(item: Item, found: Place | None, standing: Standing | None, *, accept
     if standing.gone:
         return Step(item, Fate.CONFLICT, f"{standing.name} is gone", by_hand)
     if standing.cannot is not None:
-        return Step(item, Fate.BLOCKED, standing.cannot, by_hand)
+        return Step(item, Fate.BLOCKED, standing.cannot, standing.remedy or by_hand)
     changed = _changed(item, standing.changed_at)
     told = f"{standing.name} has changed since ({minute(changed)}{_state(standing)})" if changed else ""
     if standing.others:

@@ -44,7 +44,7 @@ class _Session(PatientSession):
     def refused(self, request: requests.PreparedRequest, response: requests.Response) -> RefusedError:
         error = super().refused(request, response)
         name = self._account.name
-        give = f"{token_variable(name, '_WRITE')}, or write_token_command in [sources.{name}]"
+        give = told_token(name)
         if error.code == "token":
             hint = f"Make a new one ({self._account.connector.credentials.made_at}) and give it: {give}."
             return RefusedError(error.message, hint=hint, status=error.status, code=error.code)
@@ -105,6 +105,11 @@ class Hand(Client):
 def each(pages: Iterator[list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
     for page in pages:
         yield from page
+
+
+def told_token(name: str) -> str:
+    """Where the token is given that a source is written with."""
+    return f"{token_variable(name, '_WRITE')}, or write_token_command in [sources.{name}]"
 
 
 def part(text: str) -> str:

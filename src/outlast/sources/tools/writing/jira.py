@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from outlast.sources.tools.client import RefusedError
-from outlast.sources.tools.writing.hand import Hand, each, part, time_of
+from outlast.sources.tools.writing.hand import Hand, each, part, time_of, told_token
 from outlast.sources.tools.writing.writer import (
     Comment,
     Place,
@@ -64,7 +64,8 @@ class Jira:
 
     def standing(self, wanted: Wanted) -> Standing:
         if isinstance(wanted, Ticket):
-            return Standing(f"project {self._terms.project}", cannot=self._may("CREATE_ISSUES", self._terms.project))
+            refusal = self._may("CREATE_ISSUES", self._terms.project)
+            return Standing(f"project {self._terms.project}", cannot=refusal, remedy=self._remedy)
         assert isinstance(wanted, Comment)
         fields = {"fields": "summary,status,updated"}
         issue = self._hand.known(f"{_API}/issue/{part(wanted.key)}", fields)
@@ -77,7 +78,12 @@ class Jira:
             changed_at=time_of(told.get("updated")),
             state=str((told.get("status") or {}).get("name", "")),
             cannot=self._may("ADD_COMMENTS", key.rpartition("-")[0], issue=key),
+            remedy=self._remedy,
         )
+
+    @property
+    def _remedy(self) -> str:
+        return f"Give one that may, and see write_project: {told_token(self._hand.account.name)}."
 
     def create(self, wanted: Wanted, now: datetime) -> Place:
         del now

@@ -79,7 +79,7 @@ class Standing:
     """How it stands with what something belongs to: a comment's ticket, an override's schedule.
 
     `name` is what people call it, and `state` what they see of it (`Done`). `others` are other people's overrides of
-    the same hours. `cannot` is why nothing can be written there.
+    the same hours. `cannot` is why nothing can be written there, and `remedy` what would change that.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Standing:
     state: str = ""
     others: tuple[str, ...] = ()
     cannot: str | None = None
+    remedy: str | None = None
 
 
 class Writer(Protocol):
