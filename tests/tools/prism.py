@@ -52,6 +52,8 @@ def cut(path: Path, prefix: str, wanted: Collection[str], folder: Path) -> Path:
     for one in paths.values():
         _parse_samples(one)
     kept = {**document, "paths": paths}
+    if "swagger" in document:
+        kept.setdefault("consumes", ["application/json"])  # Opsgenie's says nowhere in which form it takes bodies
     if "components" in document:
         kept["components"] = _used(document["components"], paths)
     copy = folder / path.name

@@ -50,10 +50,17 @@ def failback(
     Exit codes: 0 done, or a plan without conflicts; 1 a part did not arrive, or a tool does not answer; 2 wrong usage;
     3 conflicts, or no token that may write: nothing was changed.
     """
-    from outlast.cli.serving import opened_database
+    from outlast.cli.serving import DATABASE_FILE, opened_database
     from outlast.state.lead import Duty, lead_of
 
     invocation = Invocation.of(context)
+    config = invocation.config
+    if config.document.serve.database is None and not (config.key_dir / DATABASE_FILE).exists():
+        raise UsageError(
+            f"nobody has stood in here: there is no {DATABASE_FILE} in {config.key_dir}",
+            hint="Run it on the host and in the folder where `outlast serve` runs, or give [serve] database.",
+            code="no-desk",
+        )
     with opened_database(invocation) as database:
         lead = lead_of(database, Duty.FAILBACK)
         try:
@@ -181,8 +188,8 @@ def _problem(plan: Failback) -> OutlastError | None:
             code="partly",
         )
     if open_:
-        what = count(len(open_), "thing")
-        return OutlastError(f"{what} did not go back: {first.told}", hint=first.hint, code=open_[0].fate.code)
+        what = "did not go back" if plan.executed else "cannot be planned"
+        return OutlastError(f"{count(left, 'thing')} {what}: {first.told}", hint=first.hint, code=first.fate.code)
     what = count(len(stands), "thing")
     return Refused(f"{what} cannot go back as things stand: {first.told}", hint=first.hint, code="conflict")
 
@@ -190,8 +197,10 @@ def _problem(plan: Failback) -> OutlastError | None:
 def _print(console: Console, plan_id: str, plan: Failback, fields: dict[str, object]) -> None:
     from outlast.failback.plan import Fate
 
+    said = ""
     for one in plan.steps:
-        _print_step(console, one)
+        _print_step(console, one, said)
+        said = one.told or said
     notes, alerts = fields["notes"], fields["alerts_waiting"]
     assert isinstance(notes, list)
     assert isinstance(alerts, dict)
@@ -202,17 +211,21 @@ def _print(console: Console, plan_id: str, plan: Failback, fields: dict[str, obj
     if not plan.steps:
         console.print("Nothing waits to go back.")
         return
-    counted = [f"{plan.count(fate)} {fate.value}" for fate in Fate if plan.count(fate)]
+    counted = [f"{plan.count(fate)} {fate.told}" for fate in Fate if plan.count(fate)]
     console.print(f"\n{'Done' if plan.executed else f'Plan {plan_id}'}: {', '.join(counted)}.")
     if not plan.executed and plan.count(Fate.BRING, Fate.THERE):
         console.print(f"Nothing was sent. Next: outlast failback --execute --plan {plan_id}")
 
 
-def _print_step(console: Console, step: Step) -> None:
+def _print_step(console: Console, step: Step, said: str) -> None:
+    """One thing, who entered it, and what it meets; `said`: what the line before says, which is not said again."""
     item = step.item
     target = f" to {item.source}" if item.source else ""
     console.print(f"{step.fate.value.upper()}  {item.kind} {item.title} ({item.short})")
-    told = f": {step.told}" if step.told else ""
+    again = bool(step.told) and step.told == said
+    told = ": as above" if again else f": {step.told}" if step.told else ""
     console.print(f"    by {item.by}, {item.at:%Y-%m-%d %H:%MZ}{target}{told}")
     if step.place is not None and step.place.url:
         console.print(f"    {step.place.url}")
+    if step.hint and not again:
+        console.print(f"    {step.hint}")

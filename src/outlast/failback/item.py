@@ -14,11 +14,11 @@ from sqlalchemy import Connection
 from outlast.core.errors import NotFoundError, Refused
 from outlast.desk import entries
 from outlast.oncall import overrides
-from outlast.sources.tools.writing.writer import Comment, Place, Ticket, Turn, Wanted
+from outlast.sources.tools.writing.writer import Comment, Place, Ticket, Turn, Wanted, visible
 
 OVERRIDE = "override"
 ID_SHOWN = 8
-_TITLE_SHOWN = 60
+_TITLE_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Item:
 def waiting(connection: Connection, kinds: Mapping[str, str], now: datetime) -> list[Item]:
     """Everything that no tool has yet: entries as they were written, then overrides. `kinds`: the tools by name."""
     found = [_of_entry(connection, one, kinds) for one in entries.untaken(connection)]
-    return found + [_of_override(one, kinds) for one in overrides.untaken(connection, now)]
+    return found + [_of_override(connection, one, kinds) for one in overrides.untaken(connection, now)]
 
 
 def again(connection: Connection, item: Item, kinds: Mapping[str, str], now: datetime) -> Item | None:
@@ -59,10 +59,10 @@ def named(items: list[Item], text: str) -> Item:
     """The one whose id begins so. Raises NotFoundError."""
     found = [one for one in items if text and one.id.startswith(text)]
     if len(found) != 1:
-        many = (
-            "several things that wait have an id that begins" if found else "nothing that waits has an id that begins"
+        many = "several things that wait have an id that begins" if found else "nothing waits whose id begins"
+        raise NotFoundError(
+            f"{many} with {text!r}", hint="What waits, with its id in brackets, and nothing that went: outlast failback"
         )
-        raise NotFoundError(f"{many} with {text!r}", hint="The ids are in the first column of: outlast failback")
     return found[0]
 
 
@@ -95,14 +95,17 @@ def _of_entry(connection: Connection, entry: entries.Entry, kinds: Mapping[str, 
 
 
 def _of_comment(connection: Connection, entry: entries.Entry, kinds: Mapping[str, str], tried: datetime | None) -> Item:
-    at, source, seen, own = _moment(entry.at), entry.source, entry.seen_at, None
+    at, source, own = _moment(entry.at), entry.source, None
+    # One that was taken before this was kept saw nothing later than its own time.
+    seen: float | None = entry.at if entry.seen_at is None else entry.seen_at
     table, _, key = entry.about.partition(":") if ":" in entry.about else ("", "", "")
-    title, blocked, after = f"on {table.partition('.')[2]} {key}", None, None
+    said, blocked, after = _quoted(entry.text), None, None
+    title = f"{said} on {table.partition('.')[2]} {key}"
     if not table:
         ticket = entries.get(connection, entry.about)
         assert ticket is not None
         source, blocked = _home(ticket.source, kinds)
-        title = f"on {_quoted(ticket.title)}"
+        title = f"{said} on {_quoted(ticket.title)}"
         if ticket.taken_at is None:
             after = ticket.id
         elif not ticket.taken_as:
@@ -119,12 +122,13 @@ def _of_comment(connection: Connection, entry: entries.Entry, kinds: Mapping[str
     )  # fmt: skip
 
 
-def _of_override(one: overrides.LocalOverride, kinds: Mapping[str, str]) -> Item:
+def _of_override(connection: Connection, one: overrides.LocalOverride, kinds: Mapping[str, str]) -> Item:
     source, _, schedule = one.schedule.partition("/")
     tried = None if one.attempted_at is None else _moment(one.attempted_at)
     start, end = one.interval.start, one.interval.end
-    wanted = Turn(one.id, one.set_by, one.set_at, schedule, one.person.id, start, end, tried)
-    title = f"{one.person} on {schedule}, {_minute(start)} to {_minute(end)}"
+    ours = overrides.taken_keys(connection, one.schedule)
+    wanted = Turn(one.id, one.set_by, one.set_at, schedule, one.person.id, start, end, tried, ours)
+    title = f"{visible(str(one.person))} on {schedule}, {_minute(start)} to {_minute(end)}"
     blocked = _unknown(source, kinds)
     return Item(
         one.id, OVERRIDE, source, title, one.set_by, one.set_at, None if blocked else wanted, attempted_at=tried,
@@ -160,7 +164,8 @@ def by_hand(connection: Connection, item: Item, key: str, at: datetime) -> None:
     taken(connection, item, Place(key.strip()), at)
 
 
-def _quoted(title: str) -> str:
+def _quoted(text: str) -> str:
+    title = visible(text)
     shown = title if len(title) <= _TITLE_SHOWN else title[: _TITLE_SHOWN - 1] + "…"
     return f'"{shown}"'
 

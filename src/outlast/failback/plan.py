@@ -14,23 +14,31 @@ from outlast.core.effect import Count, Effect, Operation, merge
 from outlast.core.errors import OutlastError
 from outlast.core.tenant import TenantKey
 from outlast.failback.item import Item
-from outlast.sources.tools.writing.writer import Comment, Place, Standing, Ticket, minute
+from outlast.sources.tools.writing.writer import Comment, Place, Standing, Ticket, minute, visible
 
 _OURS = timedelta(seconds=10)
 """A change so soon after our own is ours: the tool writes down the time of a comment, and then that of its ticket."""
+_SAME = timedelta(milliseconds=1)
+"""Times that are kept as seconds may be off by less."""
+
 _ID_LENGTH = 9
 
 
 class Fate(StrEnum):
+    DONE = "brought"
     BRING = "bring"
     THERE = "already there"
     AFTER = "after its ticket"
     CONFLICT = "conflict"
     BLOCKED = "blocked"  # it cannot go as things stand, whatever is accepted
     UNASKED = "could not ask"
-    DONE = "brought"
     UNCLEAR = "unclear"  # it may have arrived
     FAILED = "failed"  # it has not
+
+    @property
+    def told(self) -> str:
+        """After a number of them."""
+        return {"bring": "to bring", "conflict": "in conflict"}.get(self.value, self.value)
 
     @property
     def code(self) -> str:
@@ -102,6 +110,7 @@ def decide(item: Item, found: Place | None, standing: Standing | None, *, accept
     if found is not None:
         return Step(item, Fate.THERE, f"as {found.key}", place=found)
     assert standing is not None
+    standing = replace(standing, name=visible(standing.name), others=tuple(map(visible, standing.others)))
     by_hand = (
         f"Written there by hand: outlast failback --by-hand {item.short}=KEY; not needed there: "
         f"outlast failback --leave {item.short}"
@@ -126,7 +135,7 @@ def _changed(item: Item, changed_at: datetime | None) -> datetime | None:
     if item.seen_at is None or changed_at is None or not isinstance(item.wanted, Comment):
         return None
     known = item.seen_at if item.own_change_at is None else max(item.seen_at, item.own_change_at + _OURS)
-    return changed_at if changed_at > known else None
+    return changed_at if changed_at > known + _SAME else None
 
 
 def _state(standing: Standing) -> str:

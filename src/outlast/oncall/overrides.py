@@ -125,6 +125,12 @@ def ended_but_there(connection: Connection, now: datetime) -> list[LocalOverride
     return [_of(row) for row in connection.execute(select(table).where(*went_on).order_by(table.c.set_at))]
 
 
+def taken_keys(connection: Connection, schedule: str) -> frozenset[str]:
+    """What those of a schedule that went are called in the tool."""
+    went = select(table.c.taken_as).where(table.c.schedule == schedule, table.c.taken_as != "")
+    return frozenset(connection.scalars(went))
+
+
 def newest_taken(connection: Connection, limit: int) -> list[LocalOverride]:
     """Those that went, or were left here, the newest first."""
     went = select(table).where(table.c.taken_at.is_not(None)).order_by(table.c.taken_at.desc()).limit(limit)

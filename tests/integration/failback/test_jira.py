@@ -42,9 +42,9 @@ def test_a_plan_is_shown_and_nothing_sent(jira: Desk) -> None:
     assert f'BRING  ticket "Disk full" ({ticket[:8]})' in done.stdout
     assert "by rob" in done.stdout
     assert "new in project OPS" in done.stdout
-    assert 'AFTER ITS TICKET  comment on "Disk full"' in done.stdout
+    assert 'AFTER ITS TICKET  comment "ordered another" on "Disk full"' in done.stdout
     assert "on OPS-1" in done.stdout
-    assert "2 bring, 1 after its ticket" in done.stdout
+    assert "2 to bring, 1 after its ticket" in done.stdout
     assert "Next: outlast failback --execute --plan " in done.stdout
     assert not jira.made()
     assert all(one.taken_at is None and one.attempted_at is None for one in jira.journal().values())

@@ -114,6 +114,30 @@ def test_a_ticket_and_a_comment_are_taken(site: Site) -> None:
         assert browser.post("/tickets", data={"csrf": token, "title": " "}).status_code == 422
 
 
+def test_what_waits_to_go_back_is_seen(site: Site) -> None:
+    """Tickets, comments and overrides, with who entered them, and the command that brings them back."""
+    with site.one.browser("rob") as browser:
+        token = csrf(browser.get("/documents"))
+        browser.post("/tickets", data={"csrf": token, "title": "Goes <i>back</i>", "text": ""})
+        span = {"start": "2026-01-01T00:00", "end": "2099-01-01T00:00"}
+        browser.post("/oncall/main/s1/override", data={"csrf": token, "person": "bob", **span})
+        page = browser.get("/failback").text
+    assert "outlast failback" in page
+    assert "Goes &lt;i&gt;back&lt;/i&gt;" in page
+    assert "takes over s1 until 20" in page
+    assert "rob" in page
+
+
+def test_only_what_can_go_back_is_written_on(site: Site) -> None:
+    """A comment on something that no tool takes one on, or that is not in the copy, is refused while one types it."""
+    with site.one.browser("rob") as browser:
+        token = csrf(browser.get("/documents"))
+        where = "/documents/main/opsgenie.schedules/s1"
+        assert "Comment here" not in browser.get(where).text
+        assert browser.post(where, data={"csrf": token, "text": "x"}).status_code == 422
+        assert browser.post("/documents/main/jira.issues/nowhere", data={"csrf": token, "text": "x"}).status_code == 404
+
+
 def test_who_is_on_call_is_seen_and_changed(site: Site) -> None:
     """The schedule as it is, and somebody else put on call from here."""
     with site.one.browser("rob") as browser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -12,6 +11,7 @@ import requests
 from outlast.core.errors import TransientError
 from outlast.sources.tools.client import TOO_FAST, Account, Client, Clock, PatientSession, RefusedError, token_variable
 from outlast.sources.tools.connector import time_of as time_of
+from outlast.sources.tools.writing.writer import visible
 
 _TOLD_MAX = 300
 
@@ -127,7 +127,7 @@ def _told(response: requests.Response) -> str:
         found = list(_texts(response.json()))
     except ValueError:
         return ""
-    return re.sub(r"\s+", " ", "; ".join(found))[:_TOLD_MAX]
+    return visible("; ".join(found))[:_TOLD_MAX]
 
 
 def _texts(part: object, name: str = "") -> Iterator[str]:

@@ -31,6 +31,7 @@ class Jira:
         self._hand = hand
         self._terms = terms
         self._refusals: dict[str, str | None] = {}
+        self._keys: dict[str, str] = {}  # what people call an issue, by its id
 
     def cannot(self, wanted: Wanted) -> str | None:
         if isinstance(wanted, Turn):
@@ -72,7 +73,7 @@ class Jira:
         if issue is None:
             return Standing(wanted.key, gone=True)
         told = issue.get("fields", {})
-        key = str(issue.get("key", wanted.key))
+        key = self._keys[wanted.key] = str(issue.get("key", wanted.key))
         return Standing(
             key,
             changed_at=time_of(told.get("updated")),
@@ -110,9 +111,9 @@ class Jira:
         return Place(key, f"{self._hand.account.base}/browse/{part(key)}")
 
     def _comment(self, wanted: Comment, comment: Mapping[str, Any]) -> Place:
-        key = str(comment["id"])
-        where = f"{self._hand.account.base}/browse/{part(wanted.key)}?focusedCommentId={part(key)}"
-        return Place(key, where, time_of(comment.get("created")))
+        key, issue = str(comment["id"]), self._keys.get(wanted.key, wanted.key)
+        where = f"{self._hand.account.base}/browse/{part(issue)}?focusedCommentId={part(key)}"
+        return Place(key, None if issue.isdigit() else where, time_of(comment.get("created")))
 
     def _may(self, permission: str, project: str | None, issue: str | None = None) -> str | None:
         """Why the token's user may not do that in a project, asked once for each."""

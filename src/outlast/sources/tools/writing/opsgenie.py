@@ -78,7 +78,8 @@ class Opsgenie:
             return Standing(f"schedule {turn.schedule}", gone=True)
         listed = self._hand.account.connector.resource("overrides")
         there = each(self._hand.pages(_overrides(turn), listed.items, listed.paging, {}))
-        found = [one for one in there if meets(turn, one.get("startDate"), one.get("endDate"))]
+        met = [one for one in there if meets(turn, one.get("startDate"), one.get("endDate"))]
+        found = [one for one in met if one.get("alias") not in turn.ours]
         return Standing(f"schedule {schedule.get('name', turn.schedule)}", others=tuple(_told(one) for one in found))
 
     def create(self, wanted: Wanted, now: datetime) -> Place:

@@ -80,9 +80,8 @@ class PagerDuty:
                     f"schedule {turn.schedule}", cannot="overrides of shift-based schedules are set by hand"
                 )
             return Standing(f"schedule {turn.schedule}", gone=True)
-        found = [
-            one for one in self._overrides(turn) if meets(turn, one.get("start"), one.get("end")) and not _is(turn, one)
-        ]
+        met = [one for one in self._overrides(turn) if meets(turn, one.get("start"), one.get("end"))]
+        found = [one for one in met if not _is(turn, one) and one.get("id") not in turn.ours]
         name = f"schedule {schedule.get('name') or schedule.get('summary') or turn.schedule}"
         return Standing(name, others=tuple(_told(one) for one in found))
 

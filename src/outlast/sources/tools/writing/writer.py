@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
+from unicodedata import category
 
 from outlast.sources.tools.connector import time_of
 
@@ -51,6 +52,7 @@ class Turn:
     start: datetime
     end: datetime
     attempted_at: datetime | None = None
+    ours: frozenset[str] = frozenset()  # the keys of what we set there before: the one that was set last counts
 
 
 Wanted = Ticket | Comment | Turn
@@ -128,7 +130,13 @@ def signed(wanted: Wanted, tool: str, *, hides: bool = False) -> str:
 def lines_of(wanted: Ticket | Comment, tool: str, *, hides: bool = False) -> list[str]:
     """The text, and the line that says where it came from."""
     line = signed(wanted, tool, hides=hides)
-    return [*wanted.text.split("\n"), "", line] if wanted.text else [line]
+    text = "".join(one for one in wanted.text if one in "\n\t" or category(one) != "Cc")
+    return [*text.split("\n"), "", line] if text else [line]
+
+
+def visible(text: str) -> str:
+    """Text of others for a terminal: on one line, and without what would move its cursor."""
+    return "".join(one for one in " ".join(text.split()) if category(one)[0] != "C")
 
 
 def meets(turn: Turn, start: object, end: object) -> bool:
