@@ -90,6 +90,22 @@ def test_a_name_that_is_taken_is_refused(any_database: str) -> None:
     remove_slot(any_database, slot)
 
 
+@pytest.mark.parametrize("plugin", ["pgoutput", "test_decoding"])
+def test_a_slot_that_is_not_ours_is_never_dropped(server: Server, plugin: str) -> None:
+    """The server would drop one of another database for whoever knows its name, and that follower's log had a gap."""
+    name = f"outlast_theirs_{plugin}"
+    with server.new_database() as theirs, server.new_database() as ours:
+        run(theirs, f"SELECT pg_create_logical_replication_slot('{name}', '{plugin}')")
+        try:
+            with pytest.raises(Refused, match="it is of") as caught:
+                drop_slot(Target(ours), name)
+            assert caught.value.code == "slot-taken"
+            with closing(connect(Target(theirs), role="test")) as session:
+                assert slot_health(session, name).exists
+        finally:
+            run(theirs, f"SELECT pg_drop_replication_slot('{name}')")
+
+
 def test_the_health_of_a_slot(any_database: str) -> None:
     """Who reads, how far behind it is, what it keeps."""
     run(any_database, "CREATE TABLE t (id int PRIMARY KEY)")

@@ -178,10 +178,12 @@ def create_slot(target: Target, name: str, *, timeout_s: float = CREATE_TIMEOUT_
 
 def drop_slot(target: Target, name: str, *, wait_s: float = 0.0) -> bool:
     """Drop it; False where there is none. Refused while somebody reads from it, for longer than `wait_s`: a session of
-    our own that has just ended keeps it for a moment."""
+    our own that has just ended keeps it for a moment. Refused, too, where it cannot be ours: names of slots are the
+    server's, and the server drops one of another database without a word."""
     deadline = time.monotonic() + wait_s
     with closing(connect(target, role="follow", autocommit=True, read_only=False)) as session:
         while True:
+            _require_ours(target, name, slot_health(session, name))
             try:
                 session.execute(b"SELECT pg_catalog.pg_drop_replication_slot(%s)", [name])
             except psycopg.errors.UndefinedObject:
@@ -199,6 +201,17 @@ def drop_slot(target: Target, name: str, *, wait_s: float = 0.0) -> bool:
             except psycopg.Error as error:
                 raise explain(error, f"drop the replication slot {name} of {target}") from error
             return True
+
+
+def _require_ours(target: Target, name: str, slot: SlotHealth) -> None:
+    if not slot.exists or (slot.plugin == PLUGIN and slot.database == slot.connected_database):
+        return
+    whose = f"of the database {slot.database}" if slot.plugin == PLUGIN else f"of {slot.plugin or 'a standby'}"
+    raise Refused(
+        f"there is a replication slot {name} already on the server of {target}: it is {whose}, and stays",
+        hint='Give this source another name for it: slot = "outlast_…" under [sources.NAME] in outlast.toml.',
+        code="slot-taken",
+    )
 
 
 def _create(target: Target, connection: Session, name: str, timeout_s: float) -> Row:
