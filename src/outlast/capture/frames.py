@@ -110,6 +110,7 @@ class Frames:
         self._numbers = numbers
         self._transaction: Transaction | None = None
         self._silent = False
+        self._noted = False  # it changed a table's definition, or something that the stream does not carry
         self._part = self._moves = 0
         self._opening: bytes | None = None  # what this part of the transaction begins with in every frame
         self._commit = self._end = self._xid = self._time_us = 0
@@ -118,7 +119,7 @@ class Frames:
         self._used: list[_Tally] = []  # in this transaction
 
     def begin(self, transaction: Transaction, *, silent: bool = False) -> None:
-        self._transaction, self._silent = transaction, silent
+        self._transaction, self._silent, self._noted = transaction, silent, False
         self._commit, self._end = transaction.commit_lsn, transaction.end_lsn
         self._xid, self._time_us = transaction.xid, transaction.time_us
         self._part = self._moves = 0
@@ -127,6 +128,7 @@ class Frames:
     def alter(self, change: SchemaChange) -> None:
         """A table's columns are others from this transaction on."""
         if not self._silent:
+            self._noted = True
             self.contents.schema.append(change)
 
     def end(self, *, last: bool = True) -> list[Did]:
@@ -152,7 +154,8 @@ class Frames:
         self._used.clear()
         self._tally = None
         again = last and not self._part and self._commit in self.interrupted
-        if effect or self._part or not last:
+        # One of which nothing else is known is a moment all the same: before:XID is where everything was still there.
+        if effect or self._part or not last or self._noted:
             self._summarize(effect, last=last and not again)
         if again:
             # In parts, though it is whole: that tells a reader that the parts from before the crash are void.
@@ -229,6 +232,7 @@ class Frames:
         # Also where it is in doubt already: a backup may have begun in between, and what came after is not in that.
         self.doubtful[table] = since
         if not self._silent:
+            self._noted = True
             self._tell(table, reason, since)
 
     def _tell(self, table: TableName | None, reason: str, since: Lsn) -> None:

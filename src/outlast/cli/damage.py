@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.damaged import cannot_tell
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.render import count, table_of, time
 from outlast.core.effect import Operation
@@ -50,7 +51,7 @@ def damage(
     still there. Refused where the log does not cover the whole time.
 
     Exit codes: 0 nobody lost anything; 2 there is no such moment, tenant or transaction; 3 the log does not cover the
-    time; 4 somebody lost something.
+    time, or not all that happened in it; 4 somebody lost something.
     """
     from outlast.restore.damage import report, samples
     from outlast.restore.history import find_entry
@@ -62,7 +63,7 @@ def damage(
     prefix = None if tenant is None else find_entry(vault, source, tenant, begin).prefix
     found = report(vault, source, begin, end, prefix=prefix, xid=transaction)
     keys = samples(found, vault, source, found.tenants[0]) if tenant is not None and found.tenants else None
-    problem = None
+    problem: OutlastError | None = cannot_tell(found)
     if found.found:
         problem = DamageFoundError(_summary(found), hint=_next(found, begin.text, until))
     fields = {
@@ -143,7 +144,8 @@ def _print(console: Console, found: DamageReport, keys: Effect | None) -> None:
             f" Compare: outlast diff TENANT --at {found.begin} --to live"
         )
     if not found.found:
-        console.print("Nobody lost a row that the log would know of." if found.unseen else "Nobody lost a row.")
+        known = " that the log would know of" if found.unseen or found.gaps else ""
+        console.print(f"Nobody lost a row{known}.")
 
 
 def _tenant_table(effects: list[tuple[DamagedTenant, Effect]]) -> object:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from outlast.cli.opening import Invocation
 from outlast.core.effect import Operation
-from outlast.core.errors import UsageError
+from outlast.core.errors import Refused, UsageError
 from outlast.core.recipe import Mode, Recipe
 
 if TYPE_CHECKING:
@@ -38,6 +38,17 @@ def check_options(recipe: Recipe, at: str, until: str | None, since: str | None)
             f"{option} does not go with --damage-since, which takes back what was damaged and nothing else",
             hint="To make tenants equal to a moment: outlast restore TENANT… --at MOMENT --mode rewind",
         )
+
+
+def cannot_tell(found: DamageReport) -> Refused | None:
+    """Where the log knows of no damage, and does not know all that happened: that is not the same as none."""
+    if found.found or not found.gaps:
+        return None
+    return Refused(
+        f"cannot say whether somebody lost something: {found.gaps[0]}",
+        hint=f"Compare tenants with how they were: outlast diff TENANT --at {found.begin} --to live",
+        code="log-gap",
+    )
 
 
 def damage_of(

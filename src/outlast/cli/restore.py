@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli.damaged import check_options, damage_of, damaged_entries
+from outlast.cli.damaged import cannot_tell, check_options, damage_of, damaged_entries
 from outlast.cli.informing import report_planned
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.recipes import Extent, recipe_of
@@ -155,6 +155,9 @@ def restore(
     )
     if damage is not None:
         entries = damaged_entries(invocation, source, damage, names)
+        unknown = cannot_tell(damage)
+        if unknown is not None:
+            raise unknown
     else:
         found = find_entries(invocation.vault, source, names, moment)
         entries = list({entry.prefix: entry for entry in found}.values())

@@ -78,7 +78,8 @@ def _notes(places: Sequence[Cut]) -> tuple[str, ...]:
 
 
 def _unseen(found: DamageReport) -> tuple[str, ...]:
-    return tuple(
+    """What this cannot put back, because the log does not know what it was."""
+    return tuple(f"{gap}: compare with outlast diff TENANT --at {found.begin} --to live" for gap in found.gaps) + tuple(
         f"table {name} is followed for inserts alone: this puts back no row that was deleted there;"
         f" restore --at {found.begin} --table {name} does"
         for name in found.unseen

@@ -171,6 +171,9 @@ class _Resolver:
                 why = f"the end of the log: nothing is known of {_shown(wanted)} yet"
                 return self._position(epoch, epoch.position, epoch.as_of, why)
             found = self._position(epoch, epoch.position, wanted, _shown(wanted))
+            if found is not None and found.run.moment.time > wanted:
+                # It stands on a run of after that time; what was committed last does not.
+                found = self._position(epoch, self._last_commit(epoch), wanted, _shown(wanted))
             # A log in which nothing happened says nothing of the time before the run that it stands on.
             return None if found is None or found.run.moment.time > wanted else found
         transactions = self._epochs.details(later).transactions
@@ -180,6 +183,13 @@ class _Resolver:
             return None
         told = f"{_shown(wanted)}, just before transaction {first.xid} of {_shown(first.time)}"
         return self._position(epoch, first.commit, wanted, told + self._jumped(epoch, later, first, wanted))
+
+    def _last_commit(self, epoch: Epoch) -> Lsn:
+        """The end of the newest transaction of a log; its beginning where there is none."""
+        header = next((one for one in reversed(epoch.headers) if one.last_time is not None), None)
+        if header is None:
+            return epoch.start
+        return self._epochs.details(header).transactions[-1].end
 
     def _jumped(self, epoch: Epoch, header: SegmentHeader, first: TransactionSummary, wanted: datetime) -> str:
         """What to say where later transactions carry times of before: a clock went back."""

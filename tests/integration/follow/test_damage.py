@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from outlast.capture.backup import backup
 from outlast.core.effect import Operation
 from outlast.core.errors import NotFoundError, Refused
 from outlast.core.table import TableName
@@ -12,7 +13,8 @@ from outlast.core.tenant import RESERVED, TenantKey
 from outlast.restore.cuts import cuts
 from outlast.restore.damage import DamageReport, report, samples
 from outlast.restore.damage_reversal import damage_reversal
-from outlast.restore.history import At, find_entry, resolve
+from outlast.restore.history import At, find_entry, past_at, resolve
+from outlast.state.local import LocalState
 from outlast.vault.reader import Vault
 from tests.integration.follow.conftest import Factory, Followed
 
@@ -188,3 +190,54 @@ def test_truncate_and_a_row_that_was_only_there_in_between(followed: Factory, an
         b"13\t2\tnote",
     ]
     assert len(rows(found, vault, "tenant-2", "public.note")) == 6
+
+
+PARTS = (
+    "CREATE TABLE account (id int PRIMARY KEY, name text NOT NULL)",
+    """CREATE TABLE visit (account_id int NOT NULL REFERENCES account, year int NOT NULL, number int NOT NULL,
+       PRIMARY KEY (account_id, year, number)) PARTITION BY LIST (year)""",
+    "CREATE TABLE visit_1 PARTITION OF visit FOR VALUES IN (1)",
+    "CREATE TABLE visit_2 PARTITION OF visit FOR VALUES IN (2)",
+    "INSERT INTO account SELECT n, 'tenant-' || n FROM generate_series(1, 3) n",
+)
+
+
+def test_a_transaction_of_which_the_log_knows_only_that_it_was_is_a_moment(
+    followed: Factory, any_database: str
+) -> None:
+    """One partition truncated, and nothing else: just before it everything was there, by its number and by the time."""
+    one = followed(
+        any_database, *PARTS, tables={"public.account": "owned by id", "public.visit": "owned by account_id"}
+    )
+    one.drain()
+    one.execute("INSERT INTO visit SELECT a, y, 1 FROM generate_series(1, 3) a, generate_series(1, 2) y")
+    ((between,),) = one.query("SELECT clock_timestamp()::text")
+    emptied = xid(one, "TRUNCATE visit_1")
+    one.drain()
+    vault = one.vault()
+    for name in (f"before:{emptied}", between):
+        at = moment(vault, name)
+        past = past_at(vault, "main", find_entry(vault, "main", "tenant-1", at), at)
+        assert [row for table in past.tables.values() if table.name.name == "visit" for row in past.read(table)] == [
+            b"1\t1\t1\n1\t2\t1\n"
+        ]
+    found = report(vault, "main", moment(vault, f"before:{emptied}"))
+    assert not found.found
+    assert "visit_1 was truncated" in found.gaps[0]
+    assert report(vault, "main", moment(vault, between), xid=emptied).gaps == found.gaps
+
+
+def test_a_time_after_the_last_commit_is_not_that_of_an_older_run(followed: Factory, any_database: str) -> None:
+    """Nothing is committed after it, and the newest backup is later: the change before it is there all the same."""
+    one = followed(any_database, *DDL, tables=TABLES)
+    one.drain()
+    one.execute("UPDATE person SET name = 'last' WHERE id = 11")
+    one.drain()
+    with LocalState(one.folder / "state") as state:
+        backup(one.place(state))
+    vault = one.vault()
+    newest = moment(vault, "latest").timeline.epochs.newest
+    assert newest is not None
+    at = moment(vault, newest.as_of.isoformat())
+    past = past_at(vault, "main", find_entry(vault, "main", "tenant-1", at), at)
+    assert b"last" in b"".join(past.read(past.tables[TableName.parse("public.person")]))
