@@ -65,6 +65,7 @@ class Fake:
         self.expected_auth = self.scheme + TOKEN
         self.writing_auth = self.scheme + WRITE_TOKEN
         self.faults: list[Answer | str] = []  # for the next requests, one each: an answer, "cut" or "html"
+        self.late: list[int] = []  # answered with such a status after all was done
         self.before: Callable[[int], None] = lambda number: None  # called with each request's number
         self.after: Callable[[int], None] = lambda number: None  # and once it was done, before it is answered
         self.page_size = 3
@@ -113,6 +114,8 @@ class Fake:
                     self.after(len(self.log))
                     if fault is not None:
                         return "cut"
+                    if self.late:
+                        return Answer({"message": "Something went wrong"}, self.late.pop())
                     return found if isinstance(found, Answer) else Answer(found)
             return Answer({"message": f"no route {method} {parts.path}"}, 404)
 

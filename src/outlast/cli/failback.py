@@ -108,6 +108,8 @@ def _brought(
             code="stale-plan",
         )
     shown = carrier.execute(plan) if execute else plan
+    chosen_by = [*(["--accept-changed"] if carrier.accepts else []), *(f"--only {one}" for one in only)]
+    again = " ".join(["--execute", *chosen_by, f"--plan {plan.id}"])
     fields = {
         "plan": plan.id,
         "executed": execute,
@@ -118,7 +120,7 @@ def _brought(
         "notes": _notes(carrier),
     }
     return invocation.output.finish(
-        fields, lambda console: _print(console, plan.id, shown, fields), problem=_problem(shown)
+        fields, lambda console: _print(console, again, shown, fields), problem=_problem(shown)
     )
 
 
@@ -194,7 +196,7 @@ def _problem(plan: Failback) -> OutlastError | None:
     return Refused(f"{what} cannot go back as things stand: {first.told}", hint=first.hint, code="conflict")
 
 
-def _print(console: Console, plan_id: str, plan: Failback, fields: dict[str, object]) -> None:
+def _print(console: Console, again: str, plan: Failback, fields: dict[str, object]) -> None:
     from outlast.failback.plan import Fate
 
     said = ""
@@ -212,9 +214,9 @@ def _print(console: Console, plan_id: str, plan: Failback, fields: dict[str, obj
         console.print("Nothing waits to go back.")
         return
     counted = [f"{plan.count(fate)} {fate.told}" for fate in Fate if plan.count(fate)]
-    console.print(f"\n{'Done' if plan.executed else f'Plan {plan_id}'}: {', '.join(counted)}.")
+    console.print(f"\n{'Done' if plan.executed else f'Plan {plan.id}'}: {', '.join(counted)}.")
     if not plan.executed and plan.count(Fate.BRING, Fate.THERE):
-        console.print(f"Nothing was sent. Next: outlast failback --execute --plan {plan_id}")
+        console.print(f"Nothing was sent. Next: outlast failback {again}")
 
 
 def _print_step(console: Console, step: Step, said: str) -> None:

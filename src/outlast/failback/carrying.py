@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from outlast.core.errors import OutlastError, Refused
+from outlast.core.errors import OutlastError, Refused, UsageError
 from outlast.failback import item as journal
 from outlast.failback.item import Item
 from outlast.failback.plan import Failback, Fate, Step, decide, failed
@@ -101,7 +101,7 @@ class Carrier:
         with self.database.read() as connection:
             item = journal.again(connection, step.item, self.kinds, self.now())
         if item is None:
-            return Step(step.item, Fate.THERE, "it does not wait any more")
+            return Step(step.item, Fate.OVER, "it was settled or ended meanwhile")
         step = self._look(item)
         if step.fate is Fate.BRING and item.attempted_at is not None:
             step = self._sought_before(step, item.attempted_at)
@@ -164,12 +164,13 @@ class Carrier:
     def _seek(self, item: Item, sent_at: datetime) -> Place | None:
         """Look for what was sent, until the tool would show it if it had it."""
         assert item.wanted is not None
+        wanted = replace(item.wanted, attempted_at=sent_at)
         writer = self._writer(item.source)
-        lag_s, said = writer.lag_s(item.wanted), False
+        lag_s, said = writer.lag_s(wanted), False
         while True:
             left_s = min(lag_s, lag_s - (self.now() - sent_at).total_seconds())
             with _understood(item.source):
-                found = writer.find(item.wanted)
+                found = writer.find(wanted)
             if found is not None or left_s <= 0:
                 return found
             if not said:
@@ -192,4 +193,4 @@ def _understood(source: str) -> Iterator[None]:
 
 def _unasked(error: OutlastError) -> Fate:
     """A refusal is final until somebody sets something right; the rest may pass."""
-    return Fate.UNASKED if error.retryable else Fate.BLOCKED
+    return Fate.BLOCKED if isinstance(error, RefusedError | Refused | UsageError) else Fate.UNASKED

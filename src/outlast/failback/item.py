@@ -52,7 +52,11 @@ def waiting(connection: Connection, kinds: Mapping[str, str], now: datetime) -> 
 
 def again(connection: Connection, item: Item, kinds: Mapping[str, str], now: datetime) -> Item | None:
     """The item as it is now; None where it does not wait any more."""
-    return next((one for one in waiting(connection, kinds, now) if one.id == item.id), None)
+    if item.kind == OVERRIDE:
+        found = (one for one in overrides.untaken(connection, now) if one.id == item.id)
+        return next((_of_override(connection, one, kinds) for one in found), None)
+    entry = entries.get(connection, item.id)
+    return None if entry is None or entry.taken_at is not None else _of_entry(connection, entry, kinds)
 
 
 def named(items: list[Item], text: str) -> Item:

@@ -29,6 +29,7 @@ class Fate(StrEnum):
     BRING = "bring"
     THERE = "already there"
     AFTER = "after its ticket"
+    OVER = "no longer waits"
     CONFLICT = "conflict"
     BLOCKED = "blocked"  # it cannot go as things stand, whatever is accepted
     UNASKED = "could not ask"

@@ -138,6 +138,26 @@ def test_a_plan_that_no_longer_holds_is_refused(jira: Desk) -> None:
     assert len(jira.made()) == 2
 
 
+def test_the_next_command_that_a_plan_names_does_just_that(jira: Desk) -> None:
+    """With what was chosen and accepted: it is no other plan then."""
+    one = jira.comment(ISSUE)
+    jira.ticket()
+    said = jira.run("--only", one[:8], "--accept-changed").stdout
+    _, _, command = said.rpartition("Next: outlast failback ")
+    assert jira.states(jira.failback(*command.split())) == ["brought"]
+    assert len(jira.made()) == 1
+
+
+def test_nothing_that_people_wrote_moves_the_cursor(jira: Desk) -> None:
+    """What would be read by a terminal as a command is not printed, neither ours nor the vendor's."""
+    jira.ticket("Disk \x1b[2Jfull")
+    jira.fake.required = {"summary": "No \x1b]0;title\x07 here"}
+    done = jira.run("--execute")
+    assert "Disk [2Jfull" in done.stdout
+    assert "summary: No ]0;title here" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("fault", ["cut late", "cut", broken(502), "html"])
 def test_an_answer_that_is_lost_leads_to_no_second_one(jira: Desk, fault: str | Answer) -> None:
     """Whether it arrived is looked for, and it is sent again only where it did not: at the end it is there once."""

@@ -95,6 +95,27 @@ def test_an_override_s_answer_that_is_lost_sets_no_second_one(tool: Desk) -> Non
     assert tool.overrides()[turn].taken_as
 
 
+@pytest.mark.parametrize("status", [500, 520, 409])
+def test_an_error_that_says_nothing_of_what_was_done_sets_no_second_one(tool: Desk, status: int) -> None:
+    """The tool has set it, and what stands before it answers an error: it is found, and known to be there."""
+    vendor = VENDORS[tool.kind]
+    tool.override(vendor.schedule, vendor.people[0], starts=timedelta(hours=-2), hours=10)
+    tool.fake.after = lambda number: tool.fake.late.append(status) if tool.fake.log[-1].startswith("POST") else None
+    assert tool.states(tool.failback("--execute")) == ["brought"]
+    assert len(overrides(tool)) == 1
+    assert tool.failback("--execute")["items"] == []
+
+
+def test_an_override_over_one_of_our_own_is_no_conflict(tool: Desk) -> None:
+    """Both were set here, one after the other: so they go, in that order, also in two runs."""
+    vendor = VENDORS[tool.kind]
+    tool.override(vendor.schedule, vendor.people[0])
+    assert tool.states(tool.failback("--execute")) == ["brought"]
+    tool.override(vendor.schedule, vendor.people[1], hours=2)
+    assert tool.states(tool.failback("--execute")) == ["brought"]
+    assert [one["user"]["id"] for one in overrides(tool)] == list(vendor.people)
+
+
 def test_an_override_of_somebody_else_in_the_same_hours_is_a_conflict(tool: Desk) -> None:
     """It is named, with whose it is; who has looked sets ours as well."""
     vendor = VENDORS[tool.kind]

@@ -205,7 +205,7 @@ class PatientSession(requests.Session):
             code="vendor-away",
         )
 
-    def refused(self, request: requests.PreparedRequest, response: requests.Response) -> RefusedError:
+    def refused(self, request: requests.PreparedRequest, response: requests.Response) -> OutlastError:
         status, credentials, path = response.status_code, self._account.connector.credentials, _path(request)
         name = self._account.name
         if status == 401:

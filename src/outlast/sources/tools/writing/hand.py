@@ -8,12 +8,14 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from outlast.core.errors import TransientError
+from outlast.core.errors import OutlastError, TransientError
 from outlast.sources.tools.client import TOO_FAST, Account, Client, Clock, PatientSession, RefusedError, token_variable
 from outlast.sources.tools.connector import time_of as time_of
 from outlast.sources.tools.writing.writer import visible
 
 _TOLD_MAX = 300
+_GAVE_UP = frozenset({408, 409})
+"""A client's errors by their number, of which somebody in between may know more than the one who did the work."""
 
 
 class UnclearError(TransientError):
@@ -41,8 +43,12 @@ class _Session(PatientSession):
             code="vendor-away",
         )
 
-    def refused(self, request: requests.PreparedRequest, response: requests.Response) -> RefusedError:
+    def refused(self, request: requests.PreparedRequest, response: requests.Response) -> OutlastError:
+        status = response.status_code
+        if request.method != "GET" and (status >= 500 or status in _GAVE_UP):
+            return self.unclear(request, f"it answers HTTP {status}")
         error = super().refused(request, response)
+        assert isinstance(error, RefusedError)
         name = self._account.name
         give = told_token(name)
         if error.code == "token":
