@@ -20,7 +20,7 @@ from outlast.cli.informing import report_planned
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.recipes import Extent, recipe_of
 from outlast.cli.render import count, effect_table, table_of
-from outlast.cli.restoring import opened_restorer, subjects_of, undo_signer
+from outlast.cli.restoring import begin_ahead, opened_restorer, read_ahead, subjects_of, undo_signer
 from outlast.cli.telling import Events, Herald
 from outlast.core.effect import Effect, Operation
 from outlast.core.errors import ExitCode, OutlastError, Refused, UsageError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from outlast.core.plan import TenantPlan
     from outlast.jobs.job import Outcome
+    from outlast.restore.ahead import ReadingAhead
     from outlast.vault.reader import TenantEntry
 
 _CONFLICTS_SHOWN_MAX = 50
@@ -121,10 +122,11 @@ def restore(
     other tenants are never touched, and with --mode missing no row that exists. What stands in the way is listed, and
     refused with exit code 3. What a restore changed can be taken back: outlast undo PLAN.
     """
-    from outlast.restore.history import find_entries
-
     invocation = Invocation.of(context)
     names = _names(tenants or [], tenants_file, needed=damage_since is None)
+    ahead = read_ahead(invocation, len(names)) if damage_since is None else None
+    from outlast.restore.history import find_entries
+
     recipe = recipe_of(
         Mode(mode.value), table or [], where or [], keep or [], on_conflict or [], delete_newer=delete_newer
     )
@@ -161,20 +163,23 @@ def restore(
     else:
         found = find_entries(invocation.vault, source, names, moment)
         entries = list({entry.prefix: entry for entry in found}.values())
-    return carry_out(invocation, plan, entries, Way(parallel, job, events, detach), executed=execute)
+        if ahead is not None:
+            begin_ahead(invocation, ahead, source, moment, entries)
+    return carry_out(invocation, plan, entries, Way(parallel, job, events, detach, ahead), executed=execute)
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
     """How the work is done: transactions at once (None: as outlast.toml has it), as a job, and where events go.
 
-    `detached`: as a job that this process does not wait for.
+    `detached`: as a job that this process does not wait for. `ahead` has what is stored of the tenants, or soon will.
     """
 
     parallel: int | None = None
     job: bool = False
     events: str | None = None
     detached: bool = False
+    ahead: ReadingAhead | None = None
 
 
 def carry_out(
@@ -303,7 +308,7 @@ def _restore_here(
 
         with opened_restorer(invocation, plan, tell, lanes=way.parallel, say=invocation.output.note) as job:
             job.goes_on = goes_on
-            subjects = subjects_of(invocation, plan, entries)
+            subjects = subjects_of(invocation, plan, entries, way.ahead)
             if not executed:
                 outcomes = job.plan(subjects)
             else:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -16,7 +17,8 @@ from outlast.core.errors import Refused, VaultKeyError
 
 if TYPE_CHECKING:
     from outlast.core.plan import Plan, TenantPlan
-    from outlast.restore.history import Past
+    from outlast.restore.ahead import ReadingAhead
+    from outlast.restore.history import At, Past
     from outlast.restore.restoring import Restorer, Subject
     from outlast.restore.reversal import Reversal
     from outlast.restore.sessions import Sessions
@@ -121,8 +123,31 @@ def entries_of(invocation: Invocation, plan: Plan, names: Sequence[str]) -> list
     return find_entries(invocation.vault, plan.source, names, at)
 
 
-def subjects_of(invocation: Invocation, plan: Plan, entries: Sequence[TenantEntry]) -> list[Subject]:
-    """The tenants with what is wanted of them, which is read as each one's turn comes."""
+def read_ahead(invocation: Invocation, tenants: int) -> ReadingAhead | None:
+    """A process that is to read what is stored of so many tenants, started before anything else is known: it takes as
+    long to start as we do. None where it would not pay. Ends with the command."""
+    from outlast.restore.ahead import TENANTS_MIN, ReadingAhead
+
+    if tenants < TENANTS_MIN or len(os.sched_getaffinity(0)) == 1:
+        return None
+    return invocation.closing.enter_context(ReadingAhead())
+
+
+def begin_ahead(
+    invocation: Invocation, ahead: ReadingAhead, source: str, moment: At, entries: Sequence[TenantEntry]
+) -> None:
+    """Have it read, where the moment is a run's own: what the log adds to one is read by us."""
+    from outlast.restore.ahead import Wanted
+
+    if moment.position is None:
+        url, pin, identity = invocation.store.url, invocation.pin, invocation.identity
+        ahead.begin(Wanted(url, pin, identity, source, str(moment), entries))
+
+
+def subjects_of(
+    invocation: Invocation, plan: Plan, entries: Sequence[TenantEntry], ahead: ReadingAhead | None = None
+) -> list[Subject]:
+    """The tenants with what is wanted of them, which is read as each one's turn comes, where it was not `ahead`."""
     from outlast.restore.restoring import Subject
     from outlast.restore.undo import Place
 
@@ -134,19 +159,23 @@ def subjects_of(invocation: Invocation, plan: Plan, entries: Sequence[TenantEntr
 
         read = damage_to(invocation, plan)
     else:
-        read = _stored(invocation, plan)
+        read = _stored(invocation, plan, ahead)
     return [
         Subject(entry.tenant, lambda entry=entry: read(entry), Place(entry.prefix, entry.recipient))  # type: ignore[misc]
         for entry in entries
     ]
 
 
-def _stored(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Past]:
+def _stored(invocation: Invocation, plan: Plan, ahead: ReadingAhead | None) -> Callable[[TenantEntry], Past]:
     from outlast.restore.history import resolve, restorable
 
     vault = invocation.vault
     at = resolve(vault, plan.source, moment_text(plan))
-    return lambda entry: restorable(vault, plan.source, entry, at)
+
+    def read(entry: TenantEntry) -> Past:
+        return restorable(vault, plan.source, entry, at)
+
+    return read if ahead is None else lambda entry: ahead.past(entry, read)
 
 
 def _undone(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Reversal]:
