@@ -179,7 +179,7 @@ def _beside(observed: Observed) -> Iterator[str]:
             " so on production nothing guards it"
         )
     if not where.isolated:
-        yield "This system gave no network of its own: the script could have reached what this host reaches"
+        yield "This system gave no place of its own: the script could have reached what this host reaches"
     for note in observed.notes[:_CHANGES_MAX]:
         yield f"Copy: {note}"
 

@@ -172,7 +172,7 @@ class Circumstances:
     settings: Mapping[str, str] = field(default_factory=dict)  # of the role and the database
     command: tuple[str, ...] = ()  # after `--`; empty for a .sql file
     only: tuple[str, ...] = ()  # tenants of a copy of a part
-    isolated: bool = True  # in a network namespace of its own
+    isolated: bool = True  # no network, and no other server's socket
     cached: bool = False
 
 

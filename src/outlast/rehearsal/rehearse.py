@@ -26,6 +26,7 @@ from outlast.rehearsal.trial import (
 )
 from outlast.rehearsal.verdict import Verdict, judge
 from outlast.sources.postgres.catalog import OwnershipSettings
+from outlast.sources.postgres.isolation import may_hide
 from outlast.sources.postgres.schema import Catalog
 
 Say = Callable[[str], None]
@@ -104,7 +105,7 @@ def _watched(
             role_settings(url),
             request.command,
             copy.facts.only,
-            copy.isolated,
+            copy.isolated and may_hide(),
             copy.cached,
         )
         seconds["before the script"] = time.monotonic() - started

@@ -19,7 +19,8 @@ from outlast.rehearsal.copy_refresh import Changes, bring_forward, changes_since
 from outlast.rehearsal.workspace import sweep, workspace
 from outlast.restore.moments import At
 from outlast.sources.postgres.catalog import OwnershipSettings
-from outlast.sources.postgres.server import may_isolate, serving, stop
+from outlast.sources.postgres.isolation import may_isolate
+from outlast.sources.postgres.server import serving, stop
 from outlast.state.local import HostKey
 from outlast.vault.reader import Vault
 

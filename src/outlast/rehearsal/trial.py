@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ from outlast.core.errors import OutlastError, SourceError, UsageError
 from outlast.rehearsal.observed import Lock, RowCounters
 from outlast.rehearsal.performing import failed, perform
 from outlast.rehearsal.script import Script
-from outlast.sources.postgres.server import isolation
+from outlast.sources.postgres.isolation import isolation
 from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.statements import statement
 from outlast.sources.postgres.write_counters import Counters, read_counters
@@ -99,7 +100,8 @@ class CommandPerformance:
     isolated: bool
 
     def __call__(self, url: str, watch: psycopg.Connection[Any]) -> Trial:
-        words = [*(isolation() if self.isolated else ()), *self.command]
+        own = Path(str(conninfo.conninfo_to_dict(url).get("host") or ""))
+        words = [*(isolation(own) if self.isolated else ()), *self.command]
         started = time.monotonic()
         with sampling(watch) as seen:
             try:

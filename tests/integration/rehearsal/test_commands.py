@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from outlast.sources.postgres.isolation import may_hide
 from tests.integration.rehearsal.conftest import Shop
 
 ENV_PY = """
@@ -94,3 +96,19 @@ def test_a_command_gets_neither_keys_nor_the_network(shop: Shop, monkeypatch: py
     assert found["failed"] is None if found["isolated"] else "exit code 7" in found["failed"]
     if os.geteuid() == 0:
         assert found["isolated"]
+
+
+@pytest.mark.skipif(not may_hide(), reason="this system lets nobody hide a socket")
+@pytest.mark.parametrize("way", ["command", "dblink"])
+def test_productions_socket_is_not_reached(shop: Shop, way: str) -> None:
+    """It is a file, which a network namespace does not part: neither a command nor the copy's own server gets there."""
+    update = "UPDATE pages SET title = 'hit' WHERE site_id = 7"
+    if way == "command":
+        code = f"import psycopg; psycopg.connect({shop.url!r}, autocommit=True).execute({update!r})"
+        found = shop.rehearse("--", sys.executable, "-c", code, role="postgres")
+    else:
+        where, quoted = make_conninfo(shop.url), update.replace("'", "''")
+        script = f"CREATE EXTENSION dblink; SELECT dblink_exec('{where}', '{quoted}');\n"
+        found = shop.rehearse(shop.script(script, "dblink.sql"), role="postgres")
+    assert found["failed"]
+    assert shop.query("SELECT count(*) FROM pages WHERE title = 'hit'") == [(0,)]

@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 
 from outlast.core.errors import SourceError, UsageError
+from outlast.sources.postgres.isolation import isolation
 
 START_TIMEOUT_S = 60
 POLL_S = 0.02
@@ -148,7 +148,7 @@ def serving(
     binaries: Path, folder: Path, settings: Mapping[str, str] | None = None, *, isolated: bool = False
 ) -> Iterator[EmbeddedServer]:
     """A server on `folder`/data. However this process ends, the server is stopped and the folder removed, unless the
-    server was stopped by `stop` before. `isolated`: in a network namespace of its own (see `may_isolate`)."""
+    server was stopped by `stop` before. `isolated`: in a place of its own (isolation.py)."""
     account = _account()
     guard: subprocess.Popen[bytes] | None = None
     given = {**(settings or {}), "unix_socket_directories": str(folder)}  # the data may come from another folder
@@ -159,7 +159,7 @@ def serving(
     try:
         guard = subprocess.Popen(
             [
-                *(isolation() if isolated else ()),
+                *(isolation(folder) if isolated else ()),
                 *_as_account(account, isolated=isolated),
                 *("sh", "-c", _GUARD, "guard", str(folder), *command),
             ],
@@ -192,26 +192,6 @@ def stop(server: EmbeddedServer) -> None:
     )
     if done.returncode != 0:
         raise SourceError(f"the server of a copy could not be stopped: {done.stderr.strip().splitlines()[-1:]}")
-
-
-@cache
-def may_isolate() -> bool:
-    """Whether this system lets us make a network namespace (root may; others where user namespaces are allowed)."""
-    if shutil.which("unshare") is None or (os.geteuid() == 0 and shutil.which("setpriv") is None):
-        return False
-    try:
-        done = subprocess.run([*isolation(), "true"], capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
-def isolation() -> tuple[str, ...]:
-    """The words before a command that is to run in a network of its own, as this user: nothing is in it. Files, and
-    with them the sockets of this machine, it shares."""
-    if os.geteuid() == 0:
-        return ("unshare", "--net", "--")
-    return ("unshare", "--user", "--map-current-user", "--net", "--")
 
 
 def _as_account(account: str | None, *, isolated: bool) -> list[str]:
