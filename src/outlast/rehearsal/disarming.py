@@ -1,7 +1,7 @@
 """What reaches out of a database, made harmless in a copy: dblink, foreign servers. Attempts stand in the server's log.
 
 Subscriptions are never made (copy_schema.py), and a scheduler's worker does not run, since nothing is preloaded. Where
-the system gives the server a place of its own (sources/postgres/isolation.py), nothing is reached by any other way either.
+the system gives the server a place of its own (isolation.py), nothing is reached by any other way either.
 """
 
 from __future__ import annotations
