@@ -6,7 +6,7 @@ Every table is published with its whole old rows, and triggers say in the log wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,23 @@ def computed_columns(connection: psycopg.Connection[Any]) -> dict[TableName, fro
         " WHERE a.attgenerated <> '' AND NOT a.attisdropped GROUP BY n.nspname, c.relname"
     )
     return {TableName(schema, name): frozenset(columns) for schema, name, columns in rows}
+
+
+Watch = Mapping[tuple[int, str], str]
+"""What watches a script: (table's oid or 0, name) and the transaction that wrote it last."""
+
+
+def read_watch(connection: psycopg.Connection[Any]) -> Watch:
+    return {(oid, name): written for oid, name, written in connection.execute(statement("rehearsal_watch"))}
+
+
+def tampered(before: Watch, after: Watch, there: Container[int]) -> tuple[str, ...]:
+    """The instruments that a script laid hands on, though their table (`there`: by oid) is still there."""
+    return tuple(
+        sorted(
+            {name for (oid, name), was in before.items() if after.get((oid, name)) != was and (not oid or oid in there)}
+        )
+    )
 
 
 def log_tables(connection: psycopg.Connection[Any], tables: Iterable[StoredTable]) -> list[TableName]:

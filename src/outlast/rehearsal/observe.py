@@ -27,7 +27,7 @@ from outlast.rehearsal import state
 from outlast.rehearsal.cascades import Cascades
 from outlast.rehearsal.copy import Copy
 from outlast.rehearsal.disarming import attempts
-from outlast.rehearsal.instruments import END, SLOT, computed_columns, read_tables
+from outlast.rehearsal.instruments import END, SLOT, computed_columns, read_tables, read_watch, tampered
 from outlast.rehearsal.observed import (
     Alteration,
     Circumstances,
@@ -65,6 +65,7 @@ class Observation:
             target = Target(self.copy.url)
             self.watch = stack.enter_context(closing(_session(self.copy.url)))
             self._before = state.read_state(self.watch)
+            self._watch = read_watch(self.watch)
             with closing(connect(target, role="rehearse", autocommit=True)) as session, session.transaction():
                 self._tables = look(session, self.settings, Names(SLOT))
             if self.aside:
@@ -149,7 +150,7 @@ class Observation:
             effect=effect,
             tenants=self._named(effect.tenants),
             schema=state.schema_changes(self._before, after, dropped, facts.rows),
-            inconclusive=tuple(sorted({*facts.points, *self._points(tally, trial)})),
+            inconclusive=tuple(sorted({*facts.points, *self._points(tally)})),
             truncated=tally.truncated(),
             rewritten=state.rewritten(self._before, after),
             locks=tuple(sorted(trial.locks)),
@@ -169,8 +170,13 @@ class Observation:
             notes=facts.missing,
         )
 
-    def _points(self, tally: Tally, trial: Trial) -> list[Inconclusive]:
+    def _points(self, tally: Tally) -> list[Inconclusive]:
         points = [Inconclusive(Doubt.ROUTING, doubt) for doubt in tally.doubts]
+        there = {table.oid for table in read_tables(self.watch)}
+        points += [
+            Inconclusive(Doubt.BLIND, f"the script laid hands on what watches it ({name})")
+            for name in tampered(self._watch, read_watch(self.watch), there)
+        ]
         points += [Inconclusive(Doubt.BLIND, f"columns of updates of {table}") for table in sorted(tally.blind)]
         if tally.overflown:
             points.append(Inconclusive(Doubt.KEYS, "more rows were touched than a receipt can hold"))

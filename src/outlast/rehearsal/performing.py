@@ -20,6 +20,12 @@ from outlast.sources.postgres.session import Session, pin, pinned
 
 _KEPT = frozenset({"client_encoding", "default_transaction_read_only"})
 
+_DEFERRALS_MAX = 10
+_WRITTEN = (
+    b"SELECT pg_catalog.sum(s.n_tup_ins), pg_catalog.sum(s.n_tup_upd), pg_catalog.sum(s.n_tup_del)"
+    b" FROM pg_catalog.pg_stat_xact_all_tables AS s"
+)
+
 
 class ScriptFailedError(SourceError):
     """A statement of the script ended with an error. `statement` is which; `sqlstate` the server's code."""
@@ -70,12 +76,23 @@ def perform_unguarded(connection: Session, script: Script) -> None:
 
 def settle(connection: Session) -> None:
     """Have everything that waits for COMMIT happen now: deferred triggers and constraints, and what they defer."""
-    # Twice: a deferred trigger may defer again. What would go on for ever is seen as a difference by whoever counts.
-    for _ in range(2):
+    # A deferred trigger may defer again, by SET CONSTRAINTS, and what it waits for is a row that it wrote: so it is over
+    # when nothing more was written. Otherwise the rest would fire inside COMMIT, after everything was looked at.
+    written = None
+    for _ in range(_DEFERRALS_MAX):
         try:
             connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
+            row = connection.execute(_WRITTEN).fetchone()
         except psycopg.Error as error:
             raise failed(error, Statement("", 0, "what was deferred until COMMIT")) from error
+        if row == written:
+            return
+        written = row
+    raise Refused(
+        f"cannot run it: triggers that are deferred until COMMIT had others deferred {_DEFERRALS_MAX} times",
+        hint="What fires inside COMMIT nobody can look at beforehand: have those triggers defer no more.",
+        code="deferred",
+    )
 
 
 def failed(error: psycopg.Error, statement: Statement) -> ScriptFailedError:

@@ -266,9 +266,9 @@ class _Work:
         touched = {one.table for one in receipt.tables} | set(receipt.counters)
         functions: dict[str, str] = {}
         fired = []
-        for name, body, tables in self.connection.execute(statement("run_functions")):
+        for name, body, tables, unasked in self.connection.execute(statement("run_functions")):
             functions[name] = body
-            if touched & set(tables or ()):
+            if unasked or touched & set(tables or ()):
                 fired.append(name)
         text = " ".join(one.text for one in self.part.script.statements)
         if found := outside_calls(text, fired, functions):

@@ -195,6 +195,18 @@ _SETTINGS = ("session_replication_role", "track_counts", "default_transaction_is
 
 _SETTING = re.compile(rf"\b({'|'.join(_SETTINGS)})\b", re.I)
 
+_NEVER = {
+    r"\bdisable\s+trigger\s+(?:all|user|\W*RI_ConstraintTrigger\w*)\b": (
+        "DISABLE TRIGGER ALL or USER: foreign keys, and what watches a rehearsal, would be off (name the trigger)"
+    ),
+    r"\bsession(?:\s+|_)authorization\b": "SESSION AUTHORIZATION: it would run as another than was rehearsed",
+    r"\boutlast_rehearsal\b": "outlast_rehearsal is what watches a rehearsal",
+    r"\b(?:insert\s+into|update|delete\s+from|merge\s+into)\s+(?:only\s+)?\W*"
+    r"(?:pg_catalog\W*\.|pg_(?!temp\b|catalog\b)\w+)": "it writes to the server's own catalog",
+    r"\bdo\b.*\blanguage\s+\W*(?:pl\w+u)\b": "DO in a language that can do anything outside the transaction",
+}
+"""What is run by nobody, wherever in a statement it stands, and why."""
+
 
 def _refused(statement: Statement, node: Any) -> Iterator[str]:
     """Why a statement is not run at all. What functions in the database do by themselves is seen by rehearsing."""
@@ -205,6 +217,11 @@ def _refused(statement: Statement, node: Any) -> Iterator[str]:
         yield f"{match[1].lower()} is set: triggers, counters or isolation would not be what was rehearsed"
     if match := OUTSIDE.search(code):
         yield f"{match[1].lower()} acts outside the transaction, where nothing can take it back"
+    for pattern, reason in _NEVER.items():
+        if re.search(pattern, code, re.IGNORECASE | re.DOTALL):
+            yield reason
+    if isinstance(node, ast.LoadStmt):
+        yield "LOAD brings code into the server that stays there"
     if isinstance(node, ast.DoStmt) and _ends_transaction(node):
         yield "COMMIT or ROLLBACK inside DO: each part would be a transaction of its own"
     if isinstance(node, ast.CopyStmt):

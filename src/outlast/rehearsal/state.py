@@ -39,7 +39,8 @@ def read_state(connection: psycopg.Connection[Any], *, large_objects: bool = Tru
     Without `large_objects` any role may read it, and it costs nothing where there are many.
     """
     with connection.transaction():
-        connection.execute("SET LOCAL search_path = pg_catalog")
+        # A script's temporary table named pg_class would come first, were pg_temp not named last
+        connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
         found = connection.execute(statement("rehearsal_state")).fetchall()
         objects = {(kind, name): definition or "" for kind, name, definition in found}
         for name, digest in _passwords(connection):

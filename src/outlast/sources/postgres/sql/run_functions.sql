@@ -1,11 +1,20 @@
 -- name: run_functions
--- purpose: the body of every function that the application has, by name, and the tables on which it is a trigger: what a
---          script may call without naming it.
+-- purpose: the body of every function that the application has, by name, the tables on which it is a trigger, and whether a
+--          default, a view, a policy, an operator or the like calls it: what a script may call without naming it. A language
+--          in which anything can be done stands in the body as a word.
 SELECT lower(p.proname),
-       pg_catalog.string_agg(COALESCE(NULLIF(p.prosrc, ''), pg_catalog.pg_get_functiondef(p.oid)), ' '),
-       pg_catalog.array_agg(DISTINCT pg_catalog.format('%s.%s', tn.nspname, tc.relname)) FILTER (WHERE tc.oid IS NOT NULL)
+       pg_catalog.string_agg(COALESCE(NULLIF(p.prosrc, ''), pg_catalog.pg_get_functiondef(p.oid))
+           || CASE WHEN l.lanpltrusted OR l.lanname = 'internal' THEN '' ELSE ' untrusted_language' END, ' '),
+       pg_catalog.array_agg(DISTINCT pg_catalog.format('%s.%s', tn.nspname, tc.relname)) FILTER (WHERE tc.oid IS NOT NULL),
+       pg_catalog.bool_or(EXISTS (
+           SELECT FROM pg_catalog.pg_depend AS u
+            WHERE u.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND u.refobjid = p.oid
+              AND u.classid <> 'pg_catalog.pg_trigger'::pg_catalog.regclass
+              AND (u.classid <> 'pg_catalog.pg_proc'::pg_catalog.regclass
+                   OR u.objid IN (SELECT a.aggfnoid::pg_catalog.oid FROM pg_catalog.pg_aggregate AS a))))
   FROM pg_catalog.pg_proc AS p
   JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+  JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
   LEFT JOIN pg_catalog.pg_trigger AS t ON t.tgfoid = p.oid AND NOT t.tgisinternal
   LEFT JOIN pg_catalog.pg_class AS tc ON tc.oid = t.tgrelid
   LEFT JOIN pg_catalog.pg_namespace AS tn ON tn.oid = tc.relnamespace
