@@ -76,8 +76,8 @@ def perform_unguarded(connection: Session, script: Script) -> None:
 
 def settle(connection: Session) -> None:
     """Have everything that waits for COMMIT happen now: deferred triggers and constraints, and what they defer."""
-    # A deferred trigger may defer again, by SET CONSTRAINTS, and what it waits for is a row that it wrote: so it is over
-    # when nothing more was written. Otherwise the rest would fire inside COMMIT, after everything was looked at.
+    # A deferred trigger may defer again, by SET CONSTRAINTS, and what it waits for is a row that it wrote: so it is
+    # over when nothing more was written. Otherwise the rest would fire inside COMMIT, after everything was looked at.
     written = None
     for _ in range(_DEFERRALS_MAX):
         try:

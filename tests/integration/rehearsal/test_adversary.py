@@ -173,7 +173,8 @@ def test_a_partition_that_is_taken_off_is_told(place: Playground) -> None:
 def test_a_new_partitions_rows_are_seen(place: Playground) -> None:
     """Made by the script, attached, filled."""
     _, observed = place.rehearse(
-        "CREATE TABLE parts_c PARTITION OF parts FOR VALUES IN ('c'); INSERT INTO parts VALUES (1, 1, 'c'), (2, 2, 'c');"
+        "CREATE TABLE parts_c PARTITION OF parts FOR VALUES IN ('c');"
+        "INSERT INTO parts VALUES (1, 1, 'c'), (2, 2, 'c');"
         "CREATE TABLE parts_d (LIKE parts INCLUDING ALL); INSERT INTO parts_d VALUES (3, 3, 'd');"
         "ALTER TABLE parts ATTACH PARTITION parts_d FOR VALUES IN ('d')"
     )
@@ -195,7 +196,7 @@ def test_what_defers_again_and_again_fires_before_the_check(place: Playground) -
     receipt = place.receipt(UPDATE)
     place.execute("UPDATE switch SET setting = 'on'")
     before = place.rows(*TABLES)
-    with pytest.raises(OutlastError, match="had others deferred|public.pages"):
+    with pytest.raises(OutlastError, match=r"had others deferred|public\.pages"):
         place.run(UPDATE, receipt)
     assert place.rows(*TABLES) == before
     assert place.recorded == []
