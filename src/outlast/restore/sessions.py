@@ -88,14 +88,18 @@ class Sessions:
         if self._writer is None or self._writer.closed:
             self._writer = self._opened(read_only=False)
             self._stage = None
-            if self._lock_timeout_s is not None:
-                limit = sql.Literal(f"{self._lock_timeout_s * 1000:.0f}ms")
-                self._writer.execute(sql.SQL("SET lock_timeout = {}").format(limit))
         return self._writer
 
     def _opened(self, *, read_only: bool) -> Session:
         session = self._connect(self.target, role="restore", autocommit=True, read_only=read_only)
-        session.execute(_FEW_ROWS)
+        try:
+            session.execute(_FEW_ROWS)
+            if not read_only and self._lock_timeout_s is not None:
+                limit = sql.Literal(f"{self._lock_timeout_s * 1000:.0f}ms")
+                session.execute(sql.SQL("SET lock_timeout = {}").format(limit))
+        except psycopg.Error as error:
+            session.close()
+            raise explain(error, "begin a session that restores") from error
         return session
 
     def stage(self) -> Stage:
