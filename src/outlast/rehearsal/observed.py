@@ -32,7 +32,6 @@ class Doubt(StrEnum):
     COLLATION = "missing-collation"
     SCHEMA = "schema-incomplete"
     OBJECTS = "large-objects"
-    ROLE = "other-role"
     CLONE = "foreign-clone"
     AGE = "clone-too-old"
     ROUTING = "unknown-tenant"
@@ -40,7 +39,6 @@ class Doubt(StrEnum):
     BLIND = "unseen-writes"
     ATTEMPT = "outside-call"
     KEYS = "too-many-keys"
-    GAP = "inexact-moment"
 
 
 @dataclass(frozen=True, slots=True, order=True)
