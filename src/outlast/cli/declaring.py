@@ -29,6 +29,11 @@ class Declared:
 def declared(words: Sequence[str], given: Sequence[str], intent_file: str | None, keys: Keys) -> Declared:
     """Read what stands on the command line. A script that takes `:'tenants'` gets the intent's, by their keys."""
     if not _is_script(words):
+        if words[0].endswith(".sql"):
+            raise UsageError(
+                f"{words[0]} is a script, and {words[1]} is one word too many",
+                hint="Rehearse one script at a time; its variables are given by --set NAME=VALUE.",
+            )
         if given:
             raise UsageError("--set is for variables of a .sql file", hint="Give a command its own arguments.")
         return Declared(None, tuple(words), _intent(words, None, intent_file))
