@@ -13,6 +13,7 @@ from outlast.core.page import Page, Responder
 from outlast.oncall import policy
 from outlast.oncall.criteria import met
 from outlast.oncall.policy import Directory, Policy
+from outlast.oncall.roster import now
 from outlast.oncall.schedule import Override
 from outlast.oncall.schedule import Responder as Someone
 from tests import rosters
@@ -73,6 +74,17 @@ def test_opsgenies_rules_count_from_the_alert(responder: tuple[str, str]) -> Non
     assert told(found, people, one) == ["0 min: ann", "5 min: bob", "10 min: ann, bob, cid"]
     assert found is not None
     assert (found.repeats, found.round_length) == (1, timedelta(minutes=15))
+
+
+def test_jiras_service_management_is_read_as_opsgenie() -> None:
+    """Its schedules, escalations, teams and people have Opsgenie's shape under names of their own."""
+    told = {name.replace("opsgenie.", "jsm."): table for name, table in rosters.opsgenie().items()}
+    opsgenie, jsm = directory(rosters.opsgenie()), directory(told)
+    assert [str(one) for one in now(jsm.roster.schedules[0], MONDAY).people] == ["Ann Example"]
+    assert jsm.policy(page(("team", "web-team"))) == opsgenie.policy(page(("team", "web-team")))
+    assert {one.name: one.contacts for one in jsm.people.by_key.values()} == {
+        one.name: one.contacts for one in opsgenie.people.by_key.values()
+    }
 
 
 def test_pagerdutys_rules_each_last_before_the_next() -> None:
