@@ -164,7 +164,14 @@ class Attempt:
             error, psycopg.errors.CheckViolation | psycopg.errors.NotNullViolation | psycopg.errors.RaiseException
         ):
             constraint = error.key.name if isinstance(error, ReferenceGoneError) else error.diag.constraint_name
-            raise TransientError(f"another transaction got in the way of {constraint or 'a constraint'}") from error
+            told = f"another transaction got in the way of {constraint or 'a constraint'}"
+            firing = _triggers(self.scope, plan)
+            if not firing:
+                raise TransientError(told) from error
+            raise TransientError(
+                f"{told}, or a trigger wrote there first{firing}",
+                hint="With GRANT SET ON PARAMETER session_replication_role TO the restoring role, no trigger fires.",
+            ) from error
         told = explain(error, "write rows").message if isinstance(error, psycopg.Error) else str(error)
         table = "" if not isinstance(error, psycopg.Error) else f"{error.diag.schema_name}.{error.diag.table_name}"
         constraint = error.diag.constraint_name if isinstance(error, psycopg.Error) else None

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from outlast.core.errors import OutlastError
 from outlast.core.plan import ConflictKind, TenantPlan, TenantState
 from outlast.core.recipe import Mode, Recipe
 from outlast.restore.history import Past
@@ -226,6 +227,25 @@ def test_a_counter_that_a_trigger_keeps(ground: Ground) -> None:
     assert 'accept_triggers = ["public.entries.act"]' in (conflict.hint or "")
     assert ground.restore(rules=ACCEPTED).state is TenantState.DONE
     assert ground.connection.execute("SELECT touched FROM accounts WHERE id = 1").fetchone() == (0,)
+
+
+def test_a_trigger_that_writes_a_row_of_the_plan_first(ground: Ground) -> None:
+    """Where it cannot be kept still the row is there already: it is named, and the right that keeps it still."""
+    body = "INSERT INTO lists (account_id, name) VALUES (NEW.id, 'list1')"
+    ground.run(TRIGGER.format(body=body, when="AFTER INSERT").replace("ON entries", "ON accounts"))
+    before = rows_of(ground.connection, 1)
+    for statement in WIPE.split(";"):
+        ground.run(statement)
+    if ground.privileged:
+        assert ground.restore().state is TenantState.DONE
+        assert rows_of(ground.connection, 1) == before
+        return
+    with pytest.raises(OutlastError) as caught:
+        ground.restore()
+    assert "lists_pkey, or a trigger wrote there first; triggers that fired: act on public.accounts" in str(
+        caught.value
+    )
+    assert "GRANT SET ON PARAMETER session_replication_role" in str(caught.value.hint)
 
 
 def test_a_trigger_that_is_wanted(ground: Ground) -> None:
