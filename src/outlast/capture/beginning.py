@@ -60,7 +60,8 @@ class Beginning:
                 passing = isinstance(error, TransientError) or (reason is not None and is_passing(error))
                 if self._options.until_current or not passing:
                     raise
-                self._watch.trouble(error.message)
+                if not self._stop.is_set():
+                    self._watch.trouble(error.message)
                 if self._stop.wait(pause_s):
                     raise
         return self._begun(reason)
@@ -85,11 +86,14 @@ class Beginning:
             reason,
             jobs=self._options.jobs,
             watcher=self._watcher,
-            check=self._check_published,
+            check=self._slot_stands,
+            told=lambda text: self._watch.alarm("waits", text),
+            stopped=self._stop.is_set,
         )
         return begun, stands
 
-    def _check_published(self, tables: Tables) -> None:
+    def _slot_stands(self, tables: Tables) -> None:
+        self._watch.calm("waits")
         names = self._options.following.names
         missing = [name for name in names.publications if name not in tables.facts.publications]
         if missing:

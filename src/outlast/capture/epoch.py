@@ -22,7 +22,8 @@ from outlast.core.errors import Refused, SourceError
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.session import Target
-from outlast.sources.postgres.slot import ExportedSlot, create_slot, drop_slot
+from outlast.sources.postgres.slot import drop_slot
+from outlast.sources.postgres.slot_making import ExportedSlot, create_slot
 from outlast.sources.postgres.snapshot import join_snapshot
 from outlast.vault.log import LogEnd, LogReader, SegmentDraft, SegmentWriter
 from outlast.vault.marks import load_ledger
@@ -104,10 +105,15 @@ def begin(
     jobs: int,
     watcher: Watcher,
     check: Callable[[Tables], None],
+    told: Callable[[str], None],
+    stopped: Callable[[], bool],
 ) -> Begun:
-    """Make a slot, sweep at its snapshot, fill the map, and open the log of the next epoch. The old slot is dropped."""
+    """Make a slot, sweep at its snapshot, fill the map, and open the log of the next epoch. The old slot is dropped.
+
+    `told` hears whom the slot has to wait for, `stopped` ends that wait; `check` is called once it is there.
+    """
     drop_slot(stream, names.slot, wait_s=RELEASE_S)
-    with create_slot(stream, names.slot) as slot:
+    with create_slot(stream, names.slot, told=told, stopped=stopped) as slot:
         try:
             return _base(place, slot, names, map_, numbers, newest, reason, jobs, watcher, check)
         except BaseException:

@@ -45,7 +45,8 @@ from outlast.sources.postgres.catalog import OwnershipSettings
 from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Target, connect
-from outlast.sources.postgres.slot import create_slot, drop_slot
+from outlast.sources.postgres.slot import drop_slot
+from outlast.sources.postgres.slot_making import create_slot
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.request import urlopen
 
@@ -12,6 +13,7 @@ import pytest
 from outlast.capture.metrics import MetricsServer
 from outlast.core.errors import Refused, TransientError
 from outlast.core.moment import Lsn
+from outlast.sources.postgres import slot_making
 from outlast.vault.log import LogReader
 from tests.fault.faults import Fault, FaultyStore
 from tests.integration.follow.conftest import Factory, Followed, wait_until
@@ -93,6 +95,30 @@ def test_a_slot_that_is_dropped_begins_a_new_log_with_a_new_base(
         assert one.drain().epoch == 2
     truth = Truth(one.url, OWNERS)
     assert differences(truth.state(), stored(one.vault(), "latest")) == []
+
+
+def test_a_transaction_that_holds_up_the_beginning_is_named(
+    database: str, followed: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alarm while it is waited for, and its end when that goes on."""
+    monkeypatch.setattr(slot_making, "TELL_AFTER_S", 0.1)
+    one = followed(database, SCHEMA)
+    running = one.running()
+    watch = running.follower.watch
+    with psycopg.connect(one.url) as blocker:
+        blocker.execute("UPDATE task SET body = 'not yet' WHERE id = 1")
+
+        def committed() -> None:
+            wait_until(lambda: watch.alarms, "the alarm")
+            assert f"process {blocker.info.backend_pid} of" in watch.alarms[0]
+            blocker.commit()
+
+        with ThreadPoolExecutor(1) as pool:
+            told = pool.submit(committed)
+            with running:
+                told.result()
+                assert watch.alarms == []
+    assert differences(Truth(one.url, OWNERS).state(), stored(one.vault(), "latest")) == []
 
 
 def test_a_route_map_that_is_lost_begins_a_new_log(database: str, followed: Factory) -> None:

@@ -9,8 +9,10 @@ import psycopg
 import pytest
 
 from outlast.core.errors import Refused, SourceError, TransientError
+from outlast.sources.postgres import slot_making
 from outlast.sources.postgres.session import Target, connect
-from outlast.sources.postgres.slot import create_slot, drop_slot, slot_health
+from outlast.sources.postgres.slot import drop_slot, slot_health
+from outlast.sources.postgres.slot_making import create_slot
 from outlast.sources.postgres.snapshot import join_snapshot
 from tests.integration.postgres.conftest import run
 from tests.servers import Server
@@ -80,6 +82,39 @@ def test_waiting_for_a_transaction_that_does_not_end_is_bounded(any_database: st
         pass
     assert drop_slot(target, "waits")
     assert not drop_slot(target, "waits")
+
+
+def test_whoever_waits_is_told_for_whom(any_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within seconds, with who it is, since when, and the statement that ends it, and nothing of what it does. Whoever
+    stops waiting leaves no slot."""
+    monkeypatch.setattr(slot_making, "TELL_AFTER_S", 0.1)
+    target, heard = Target(any_database), list[str]()
+    run(any_database, "CREATE TABLE t (id int, secret text)")
+    with psycopg.connect(any_database) as blocker:
+        blocker.execute("INSERT INTO t VALUES (1, 'a customer''s')")
+        pid = blocker.info.backend_pid
+        with (
+            pytest.raises(TransientError) as caught,
+            create_slot(target, "waits", told=heard.append, stopped=lambda: bool(heard)),
+        ):
+            pass
+        blocker.execute("PREPARE TRANSACTION 'it''s'")
+    database = str(psycopg.conninfo.conninfo_to_dict(any_database)["dbname"])
+    assert f"process {pid} of postgres in {database} (idle in transaction)" in heard[0]
+    assert f"To end it: SELECT pg_terminate_backend({pid})" in heard[0]
+    assert str(caught.value.hint).startswith(f"SELECT pg_terminate_backend({pid}); then")
+    heard.clear()
+    with (
+        pytest.raises(TransientError) as caught,
+        create_slot(target, "waits", told=heard.append, stopped=lambda: bool(heard)),
+    ):
+        pass
+    run(any_database, "ROLLBACK PREPARED 'it''s'")
+    assert f"the prepared transaction 'it''s' of postgres in {database}" in heard[0]
+    assert f"or ROLLBACK PREPARED 'it''s' (connected to {database})" in heard[0]
+    assert "customer" not in f"{heard} {caught.value}"
+    with closing(connect(target, role="test")) as session:
+        assert not slot_health(session, "waits").exists
 
 
 def test_a_name_that_is_taken_is_refused(any_database: str) -> None:

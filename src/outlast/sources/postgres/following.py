@@ -348,6 +348,11 @@ def _remarks(facts: FollowingFacts, settings: FollowingSettings, events: str | N
             f"the slot {settings.names.slot} is made by the first `outlast follow`; while nobody reads it the server "
             f"keeps up to {limit} of log (max_slot_wal_keep_size), then drops what the slot needs, which is loud"
         )
+    if facts.running.oldest:
+        yield (
+            "the first `outlast follow` will wait, 10 minutes at most, for transactions that run now: "
+            f"{facts.running}. To end it: {facts.running.ending}"
+        )
     if facts.server.fsync == "off":
         yield "fsync is off: after a crash of the server the log and the tables may disagree"
     if events:

@@ -15,6 +15,7 @@ import psycopg
 
 from outlast.core.table import TableName
 from outlast.sources.postgres.explaining import explain
+from outlast.sources.postgres.running import RunningTransactions
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
@@ -173,6 +174,7 @@ class FollowingFacts:
     publications: Mapping[str, Publication]
     events: EventFacts
     slot: SlotFacts | None
+    running: RunningTransactions = RunningTransactions()  # noqa: RUF009 - a frozen value; what holds up a new slot
     _leaves: dict[int, list[Member]] = field(init=False, repr=False)
     _roots: dict[int, Member] = field(init=False, repr=False)
 

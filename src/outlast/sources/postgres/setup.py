@@ -6,26 +6,43 @@ what is not as it should be in following_health.py. A session given here must be
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+
+import psycopg
 
 from outlast.core.errors import OutlastError, Refused
 from outlast.core.plan import new_plan_id
+from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.following import FollowingSettings, plan_adoption, plan_setup
 from outlast.sources.postgres.following_facts import read_following
 from outlast.sources.postgres.following_health import verify
 from outlast.sources.postgres.following_plan import FollowingPlan
 from outlast.sources.postgres.following_steps import Patience, StepResult, StepState, carry_out
 from outlast.sources.postgres.following_teardown import plan_teardown, read_changed
+from outlast.sources.postgres.running import RunningTransactions
 from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Session
 
 __all__ = ["adopt_new_partitions", "planned_setup", "planned_teardown", "set_up", "tear_down", "undone", "verify"]
 
+OLD_S = 60.0
+"""A transaction that has run for so long may well go on: the first `follow` will wait for it."""
+
 
 def planned_setup(session: Session, catalog: Catalog, settings: FollowingSettings) -> FollowingPlan:
     """What following needs made in the database that `session` is in; nothing is done."""
     facts = read_following(session, catalog, settings.names)
+    if facts.slot is None:
+        facts = replace(facts, running=_old(session))
     return plan_setup(facts, catalog, settings, new_plan_id(datetime.now(UTC)))
+
+
+def _old(session: Session) -> RunningTransactions:
+    try:
+        return RunningTransactions.read(session, least_s=OLD_S)
+    except psycopg.Error as error:
+        raise explain(error, "look at the transactions that run") from error
 
 
 def planned_teardown(session: Session, catalog: Catalog, settings: FollowingSettings) -> FollowingPlan:

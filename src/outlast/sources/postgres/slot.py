@@ -1,4 +1,4 @@
-"""The replication slot: made with an exported snapshot, looked after, dropped.
+"""The replication slot: looked after, and dropped. How it is made is slot_making.py's.
 
 A slot keeps the server's log from its position on, so one that nobody reads fills the server's disk; and one that the
 server gave up (max_slot_wal_keep_size, a conflict on a standby) has lost changes. What is streamed from it is
@@ -7,37 +7,21 @@ stream.py's.
 
 from __future__ import annotations
 
-import select
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import pq
 
-from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
+from outlast.core.errors import Refused
 from outlast.core.moment import Lsn
 from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.session import Session, Target, connect
 from outlast.sources.postgres.statements import statement
-from outlast.sources.postgres.walsender import (
-    Identity,
-    Row,
-    ask,
-    error_of,
-    identifier,
-    identify,
-    literal,
-    open_walsender,
-    rows_of,
-)
+from outlast.sources.postgres.walsender import Row, ask, literal
 
 _POLL_S = 0.05
 PLUGIN = "pgoutput"
-CREATE_TIMEOUT_S = 600.0
-
-_CANCEL_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,40 +126,6 @@ def _health(row: Row | None) -> SlotHealth:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ExportedSlot:
-    """A new slot. Its `snapshot` (for SET TRANSACTION SNAPSHOT) sees exactly what committed before `consistent`, and
-    can be joined as long as the block lasts that made it."""
-
-    name: str
-    snapshot: str
-    consistent: Lsn
-    identity: Identity
-
-
-@contextmanager
-def create_slot(target: Target, name: str, *, timeout_s: float = CREATE_TIMEOUT_S) -> Iterator[ExportedSlot]:
-    """Make the slot and hold its snapshot for the length of the block. The slot stays, however the block ends.
-
-    The server waits for every transaction that runs at this moment to end. Past `timeout_s` this gives up: no slot is
-    left behind, and the TransientError names the oldest of them. A name that is taken is Refused.
-    """
-    with closing(open_walsender(target, role="follow")) as connection:
-        try:
-            identity, _ = identify(connection, str(target))
-            row = _create(target, connection, name, timeout_s)
-        except psycopg.errors.DuplicateObject as error:
-            raise Refused(
-                f"the replication slot {name} exists already on {target}",
-                hint="It may be in use by another follower. If nobody needs it: SELECT pg_drop_replication_slot(…).",
-                code="slot-exists",
-            ) from error
-        except psycopg.Error as error:
-            raise _explain_create(error, target, name) from error
-        _, consistent, snapshot, _ = row
-        yield ExportedSlot(name, str(snapshot), Lsn.parse(str(consistent)), identity)
-
-
 def drop_slot(target: Target, name: str, *, wait_s: float = 0.0) -> bool:
     """Drop it; False where there is none. Refused while somebody reads from it, for longer than `wait_s`: a session of
     our own that has just ended keeps it for a moment. Refused, too, where it cannot be ours: names of slots are the
@@ -212,70 +162,3 @@ def _require_ours(target: Target, name: str, slot: SlotHealth) -> None:
         hint='Give this source another name for it: slot = "outlast_…" under [sources.NAME] in outlast.toml.',
         code="slot-taken",
     )
-
-
-def _create(target: Target, connection: Session, name: str, timeout_s: float) -> Row:
-    pgconn = connection.pgconn
-    pgconn.send_query(f"CREATE_REPLICATION_SLOT {identifier(name)} LOGICAL {PLUGIN} (SNAPSHOT 'export')".encode())
-    if not _wait(pgconn, timeout_s):
-        waits = _oldest(target, pgconn.backend_pid)
-        _give_up(target, connection)
-        raise TransientError(
-            f"cannot make the replication slot {name} on {target}: after {timeout_s:.0f} s transactions that ran "
-            f"before it have still not ended{waits}",
-            hint="End it (pg_terminate_backend, or COMMIT/ROLLBACK PREPARED), then run the same command again.",
-            code="slot-waits",
-        )
-    results = []
-    while (result := pgconn.get_result()) is not None:
-        if result.status == pq.ExecStatus.FATAL_ERROR:
-            raise error_of(result)
-        results.append(result)
-    return rows_of(results[0])[0]
-
-
-def _wait(pgconn: pq.abc.PGconn, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    poll = select.poll()
-    poll.register(pgconn.socket, select.POLLIN)
-    while pgconn.is_busy():
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        poll.poll(min(left, 1.0) * 1000)
-        pgconn.consume_input()
-    return True
-
-
-def _give_up(target: Target, connection: Session) -> None:
-    """Let no half-made slot go on waiting on the server: it would become one that nobody reads."""
-    pgconn = connection.pgconn
-    with suppress(psycopg.Error):
-        pgconn.get_cancel().cancel()
-        if _wait(pgconn, _CANCEL_S):
-            return
-    with suppress(psycopg.Error, OutlastError), closing(connect(target, role="follow", autocommit=True)) as session:
-        session.execute(b"SELECT pg_catalog.pg_terminate_backend(%s)", [pgconn.backend_pid])
-
-
-def _oldest(target: Target, pid: int) -> str:
-    with suppress(psycopg.Error, OutlastError), closing(connect(target, role="follow", autocommit=True)) as session:
-        row = session.execute(statement("oldest_transaction"), [pid]).fetchone()
-        if row is not None:
-            return f"; the oldest is {row[0]}, for {row[1]:.0f} s"
-    return ""
-
-
-def _explain_create(error: psycopg.Error, target: Target, name: str) -> OutlastError:
-    doing = f"make the replication slot {name} on {target}"
-    if error.sqlstate == "55000":
-        return SourceError(
-            f"cannot {doing}: {error.diag.message_primary}",
-            hint="Set wal_level = logical on the server and restart it; `outlast check` says what else is missing.",
-            code="wal-level",
-        )
-    if error.sqlstate == "53400":
-        return SourceError(
-            f"cannot {doing}: the server has no free slot", hint="Raise max_replication_slots.", code="no-free-slot"
-        )
-    return explain(error, doing)

@@ -21,7 +21,7 @@ from outlast.sources.postgres.explaining import explain
 from outlast.sources.postgres.query import key_kind
 from outlast.sources.postgres.schema import Catalog, Notice
 from outlast.sources.postgres.session import Session, Target
-from outlast.sources.postgres.slot import ExportedSlot
+from outlast.sources.postgres.slot_making import ExportedSlot
 from outlast.sources.postgres.snapshot import (
     Snapshot,
     adopt_snapshot,
