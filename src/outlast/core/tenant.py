@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NewType
 
@@ -22,13 +23,17 @@ ALL = TenantKey("@all")
 
 RESERVED = frozenset({SHARED, ORPHAN, SCHEMA, ALL})
 
+_MOVING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor or turns the direction of its text: a customer chooses its own name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant's key and its label (`acme`), which is what people type and read."""
+    """A tenant's key and its label (`acme`), which is what people type and read. As text without control characters."""
 
     key: TenantKey
     label: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.label} ({self.key})" if self.label and self.label != self.key else str(self.key)
+        told = f"{self.label} ({self.key})" if self.label and self.label != self.key else str(self.key)
+        return _MOVING.sub(lambda found: repr(found[0])[1:-1], told)
