@@ -175,14 +175,19 @@ class Server:
         """kill -9 of the server and of every process of it, as when its machine fails; see `start_again`."""
         pid = self._postmaster()
         assert pid is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
         os.kill(pid, signal.SIGSTOP)  # so that it starts no others meanwhile
+        while _state(pid) not in _AT_REST:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
         found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
         children = [int(one) for one in found.split()]
         for one in (pid, *children):
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while any(map(_holds_memory, children)):  # a server does not start while another's memory is in use
+        while any(
+            _state(one) not in _GONE for one in (pid, *children)
+        ):  # a server does not start while another's memory is in use
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
@@ -228,12 +233,16 @@ def embedded_binaries() -> Path:
     return install / "bin"
 
 
-def _holds_memory(process: int) -> bool:
-    """Whether it is there and no zombie: of a zombie the command line is empty."""
+_GONE = (None, "Z", "X")
+_AT_REST = ("T", "t", *_GONE)
+
+
+def _state(process: int) -> str | None:
+    """The letter that the kernel gives a process's state, None where there is no such process."""
     try:
-        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None
 
 
 def free_port() -> int:

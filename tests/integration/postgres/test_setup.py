@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from outlast.core.errors import Refused
+from outlast.sources.postgres import setup
 from outlast.sources.postgres.following import plan_setup
 from outlast.sources.postgres.following_facts import Names
 from outlast.sources.postgres.following_plan import script
@@ -195,6 +196,22 @@ def test_a_reader_in_the_way_makes_setup_give_up_that_step_and_go_on(any_databas
     assert [step.key for step in followed.plan().steps] == ["identity public.by_index"]
     followed.set_up()
     assert followed.published() == WHOLE
+
+
+def test_a_transaction_that_the_first_follow_would_wait_for_is_named(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is old, with what ends the first of them; not any more once it has ended."""
+    followed = database(any_database)
+    monkeypatch.setattr(setup, "OLD_S", 0.0)
+    with psycopg.connect(any_database) as blocker:
+        blocker.execute("INSERT INTO accounts VALUES (1000, 'not yet')")
+        (waits,) = (remark for remark in followed.plan().remarks if "will wait" in remark)
+        who = f"process {blocker.info.backend_pid} of postgres"  # autovacuum may be among them, too
+        assert who in waits
+        assert "To end it: SELECT pg_terminate_backend(" in waits
+        blocker.rollback()
+        assert not [remark for remark in followed.plan().remarks if who in remark]
 
 
 @pytest.fixture
