@@ -14,8 +14,8 @@ import psycopg
 
 from bench.commands import outlast, run, side_by_side
 from bench.figures import Figure
-from outlast.rehearsal.copy import BUILDING, SERVING
-from outlast.sources.postgres.server import EmbeddedServer, embedded, serving, stop
+from outlast.rehearsal.copy import SERVING, building
+from outlast.sources.postgres.server import EmbeddedServer, embedded, embedded_folder, serving, stop
 
 TIMES = 3
 COPY_MAX = 1.2
@@ -71,7 +71,9 @@ def _rehearsed(project: Path) -> dict[str, Any]:
 
 def _restored_and_run(dump: Path, script: Path, folder: Path) -> tuple[float, float]:
     """Seconds of pg_restore -j2 into a new server as the copy's is, and of the script on it, its log as the copy's."""
-    with embedded(BUILDING) as server:
+    binaries = embedded_folder()
+    assert binaries is not None
+    with embedded(building(binaries)) as server:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute("CREATE DATABASE shop")
         command = [str(server.binaries / "pg_restore"), "-j2", "-d", server.url("shop"), str(dump)]

@@ -29,7 +29,7 @@ from outlast.restore.moments import At
 from outlast.sources.postgres.catalog import OwnershipSettings, read_catalog
 from outlast.sources.postgres.query import identifier
 from outlast.sources.postgres.schema import Catalog
-from outlast.sources.postgres.server import KEEP, EmbeddedServer, initialize, serving, stop
+from outlast.sources.postgres.server import KEEP, EmbeddedServer, initialize, program_major, serving, stop
 from outlast.sources.postgres.session import Target, connect
 from outlast.vault.reader import TenantEntry, Vault
 
@@ -42,11 +42,13 @@ BUILDING: Mapping[str, str] = {
     "autovacuum": "off",
     "checkpoint_timeout": "1d",
     "maintenance_work_mem": "256MB",
+    "max_parallel_maintenance_workers": "0",  # indexes are made side by side already, and their sorts fit into memory
     "max_locks_per_transaction": "512",
     "unix_socket_permissions": "0700",  # rows of customers: nobody else of this machine
     "log_min_messages": "fatal",
 }
 SERVING: Mapping[str, str] = {
+    "max_parallel_maintenance_workers": "2",
     "wal_level": "logical",
     "max_wal_senders": "4",
     "max_replication_slots": "4",
@@ -57,7 +59,17 @@ SERVING: Mapping[str, str] = {
     "max_worker_processes": "8",
 }
 
+_OWN_READS_MAJOR = 18
+
 Say = Callable[[str], None]
+
+
+def building(binaries: Path) -> Mapping[str, str]:
+    """The settings of a server of these programs while a copy is built in it."""
+    if program_major(binaries / "postgres") < _OWN_READS_MAJOR:
+        return BUILDING
+    # What is read was just written and is in memory: to have it fetched by another process takes longer than to read it
+    return {**BUILDING, "io_method": "sync"}
 
 
 @dataclass(frozen=True)
@@ -173,7 +185,7 @@ class Builder:
 
     @contextmanager
     def _server(self, clock: _Clock) -> Iterator[EmbeddedServer]:
-        initialize(self.binaries, self.folder, BUILDING)
+        initialize(self.binaries, self.folder, building(self.binaries))
         with serving(self.binaries, self.folder) as server:
             clock.lap("server")
             yield server

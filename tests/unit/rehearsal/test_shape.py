@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.core.change import row_of
-from outlast.rehearsal.copy_after import Claim, claim_of
+from outlast.rehearsal.copy_after import Claim, ForeignKey, claim_of
 from outlast.rehearsal.shape import texts_of
 
 VALUES = st.lists(
@@ -58,3 +59,32 @@ def test_a_statement_claims_the_tables_that_it_locks() -> None:
     assert not index.collides(index)
     assert not foreign.collides(primary)
     assert not claim_of(b"SELECT 1").collides(primary)
+
+
+def test_a_foreign_key_is_validated_beside_indexes_of_the_other_table() -> None:
+    """But beside none of its own table, and nothing else looks through that one."""
+    notes = ForeignKey.of(
+        b"\nALTER TABLE ONLY public.notes\n    ADD CONSTRAINT b FOREIGN KEY (item)"
+        b" REFERENCES public.items(id);\n\n--\n-- end\n"
+    )
+    assert notes is not None
+    assert notes.make.endswith(b"public.items(id) NOT VALID;")
+    index = b"CREATE INDEX a ON public.%b USING btree (name);"
+    assert not notes.claim.collides(claim_of(index % b"items"))
+    assert notes.claim.collides(claim_of(index % b"notes"))
+    assert claim_of(index % b"notes").collides(notes.claim)
+    assert notes.claim.collides(notes.claim)
+    assert notes.claim.collides(claim_of(b"ALTER TABLE ONLY public.items ADD CONSTRAINT a PRIMARY KEY (id);"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"ALTER TABLE public.notes ADD CONSTRAINT b FOREIGN KEY (item) REFERENCES public.items(id);",
+        b"ALTER TABLE ONLY public.notes ADD CONSTRAINT b FOREIGN KEY (item) REFERENCES public.items(id) NOT VALID;\n",
+        b"ALTER TABLE ONLY public.notes ADD CONSTRAINT b FOREIGN KEY (a) REFERENCES public.items(id) NOT ENFORCED;\n",
+    ],
+)
+def test_some_foreign_keys_are_made_as_they_are(text: bytes) -> None:
+    """Those of partitioned tables, and those that hold for nothing that is there."""
+    assert ForeignKey.of(text) is None
