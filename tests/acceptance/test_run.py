@@ -102,9 +102,36 @@ def test_drift_stops_it(kept: psycopg.Connection, outlast: Outlast, tmp_path: Pa
     ran = outlast("--json", "run", "close.sql", "--receipt", receipt, "--execute")
     assert ran.exit_code == 3
     assert ran.json["differences"] == [
-        {"table": "public.installs", "message": "1 row of public.installs changed since (key 1031)", "rows": 1}
+        {
+            "table": "public.installs",
+            "message": "1 row of public.installs changed since (key 1031)",
+            "rows": 1,
+            "mend": None,
+        }
     ]
+    assert "\nProduction is untouched.\n" in outlast("run", "close.sql", "--receipt", receipt).stdout
     assert rows(kept) == before
+
+
+def test_what_rollback_leaves_is_told(kept: psycopg.Connection, outlast: Outlast) -> None:
+    """A sequence that goes back stays there when the run is rolled back: the statement that mends it is shown."""
+    kept.execute("CREATE SEQUENCE tickets")
+    outlast.done("backup")
+    (outlast.folder / "count.sql").write_text(
+        "-- outlast: tenants site-1\n-- outlast: effect public.sites update(name) rows=1\n"
+        "UPDATE sites SET name = 'one' WHERE id = 1;\nSELECT setval('tickets', 300);\n"
+    )
+    receipt = outlast.done("--json", "rehearse", "count.sql").json["receipt"]
+    kept.execute("SELECT setval('tickets', 500)")
+    before = rows(kept)
+    ran = outlast("run", "count.sql", "--receipt", receipt, "--execute")
+    assert ran.exit_code == 3
+    assert "Production is untouched" not in ran.stdout
+    assert rows(kept) == before
+    mend = ran.stdout.splitlines()[-1]
+    assert mend == "SELECT setval('public.tickets', 500);"
+    kept.execute(mend.encode())
+    outlast.done("run", "count.sql", "--receipt", receipt)
 
 
 def test_a_role_that_owns_nothing(kept: psycopg.Connection, outlast: Outlast, database: str) -> None:

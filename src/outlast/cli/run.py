@@ -276,7 +276,7 @@ def _finish(
         "tenants": len({key for key, _, _ in effect.counts}),
         "effect": effect.to_json(),
         "differences": [
-            {"table": one.table or None, "message": one.message, "rows": one.rows}
+            {"table": one.table or None, "message": one.message, "rows": one.rows, "mend": one.mend or None}
             for one in getattr(problem, "differences", ())
         ],
         "left": _left(held, told),
@@ -303,7 +303,7 @@ def _lines(held: Held, told: _Told, problem: OutlastError | None, *, executed: b
     receipt = held.receipt
     approved = f", approved by {', '.join(held.approved_by)}" if held.approved_by else ""
     if problem is not None and not told.done:
-        return ["Production is untouched."] if isinstance(problem, Refused) else []
+        return _untouched(problem)
     if not executed:
         hours = (receipt.expires - datetime.now(UTC)).total_seconds() / 3600
         lines = [
@@ -317,6 +317,16 @@ def _lines(held: Held, told: _Told, problem: OutlastError | None, *, executed: b
     if left := _left(held, told):
         lines.append(f"{count(left, 'tenant')} left. Look at those done; then run the same command again to go on.")
     return lines
+
+
+def _untouched(problem: OutlastError) -> list[str]:
+    if not isinstance(problem, Refused):
+        return []
+    mends = [one.mend for one in getattr(problem, "differences", ()) if one.mend]
+    if not mends:
+        return ["Production is untouched."]
+    told = "Production's rows are untouched, but ROLLBACK does not take a sequence back. To put that right:"
+    return [told, *mends]
 
 
 def _steps(told: _Told) -> str:

@@ -26,6 +26,9 @@ KEYS: Mapping[str, str] = {
 }
 """Every key with its form, as errors and the reference show it."""
 
+UNWRITTEN = "TO BE WRITTEN"
+"""What stands for the reason in a draft, until somebody gives it."""
+
 ALTERATIONS = ("added", "dropped", "changed")
 EVERYBODY = "all"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -99,6 +102,11 @@ class Intent:
         return self.drafted_by is not None and (
             self.adopted_by is None or self.adopted_by.casefold() == self.drafted_by.casefold()
         )
+
+    @property
+    def awaits_reason(self) -> bool:
+        """Whether it says what a draft says for the reason."""
+        return self.why.startswith(UNWRITTEN)
 
     def lines(self) -> tuple[str, ...]:
         """The intent as its own text: reading it again gives an equal one."""

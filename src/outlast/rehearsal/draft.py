@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outlast.core.effect import Count, Operation, Via
-from outlast.core.intent import Expected, ExpectedSchema, Intent
+from outlast.core.intent import UNWRITTEN, Expected, ExpectedSchema, Intent
 from outlast.core.tenant import SHARED, Tenant
 from outlast.rehearsal.observed import Observed
 
@@ -31,7 +31,7 @@ def draft_intent(observed: Observed, by: str, where: str = "", before: Intent | 
     ]
     return Intent(
         where,
-        before.why if before and before.why else "TO BE WRITTEN: what this is for",
+        before.why if before and before.why else f"{UNWRITTEN}: what this is for",
         labels,
         effects=tuple(effects),
         schema=tuple(schema),

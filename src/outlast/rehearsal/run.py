@@ -396,5 +396,4 @@ class _Work:
         for move in state.sequence_moves(self.before, after):
             if move.back and move.name not in free:
                 told = f"sequence {move.name} went back from {move.before} to {move.after}, which was not rehearsed"
-                mend = f"ROLLBACK does not put that right: SELECT setval('{move.name}', {move.before})"
-                yield Difference(f"{told} ({mend})", move.name)
+                yield Difference(told, move.name, mend=f"SELECT setval('{move.name}', {move.before});")

@@ -24,11 +24,15 @@ _DRIFTED = "It changed since the copy's moment. Back up, unless `follow` runs, a
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as rehearsed. `table` is empty where it is about none."""
+    """One thing that is not as rehearsed. `table` is empty where it is about none.
+
+    `mend` is the statement that puts right what ROLLBACK leaves as it is.
+    """
 
     message: str
     table: str = ""
     rows: int = 0
+    mend: str = ""
 
 
 class NotAsRehearsedError(Refused):

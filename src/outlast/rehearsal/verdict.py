@@ -131,6 +131,9 @@ def _adoption(intent: Intent) -> Iterator[Finding]:
             'adopted = "by=NAME"' if intent.where.partition(":")[0].endswith(".toml") else "-- outlast: adopted by=NAME"
         )
         yield Finding(FindingKind.DRAFTED, f"{told}: another person adds the line `{line}`", weight=Weight.SCRIPT)
+    if intent.awaits_reason:
+        told = f'the intent does not say why: its line `why` is still the draft\'s ("{intent.why}")'
+        yield Finding(FindingKind.DRAFTED, told, weight=Weight.SCRIPT)
 
 
 def _listed(intent: Intent, tenants: Mapping[TenantKey, Tenant], touched: Iterable[TenantKey]) -> set[TenantKey]:

@@ -173,4 +173,6 @@ def test_a_draft_passes_once_another_person_has_adopted_it(shop: Shop) -> None:
     assert "public.pages update(title) rows=4" in draft.read_text()
     assert shop.rehearse(script, exit_code=3)["findings"][0]["kind"] == "drafted"
     draft.write_text(draft.read_text() + 'adopted = "by=bob"\n')
+    assert "does not say why" in shop.rehearse(script, exit_code=3)["findings"][0]["message"]
+    draft.write_text(draft.read_text().replace("TO BE WRITTEN: what this is for", "a new title"))
     assert shop.rehearse(script, exit_code=0)["verdict"] == "WITHIN INTENT"

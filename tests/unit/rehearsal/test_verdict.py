@@ -219,7 +219,7 @@ def test_no_intent_a_failure_and_refusals_block() -> None:
 
 
 def test_a_draft_passes_once_another_has_adopted_it() -> None:
-    """What was seen is what was drafted; only the adoption is missing."""
+    """What was seen is what was drafted; only the reason and the adoption are missing."""
     observed = replace(
         seen(
             (ACME, APPS, Operation.HARD_DELETE, Count(5, cascaded=2)),
@@ -230,8 +230,9 @@ def test_a_draft_passes_once_another_has_adopted_it() -> None:
         rewritten=("public.big",),
     )
     drafted = draft_intent(observed, "ann", "a.sql")
-    assert kinds(judge(observed, drafted)) == [FindingKind.DRAFTED]
-    again = intent(*drafted.lines())
+    assert kinds(judge(observed, drafted)) == [FindingKind.DRAFTED] * 2
+    assert kinds(judge(observed, replace(drafted, adopted_by="bob"))) == [FindingKind.DRAFTED]
+    again = replace(intent(*drafted.lines()), why="a new index")
     assert kinds(judge(observed, replace(again, adopted_by="ann"))) == [FindingKind.DRAFTED]
     assert judge(observed, replace(again, adopted_by="bob")).outcome is Outcome.WITHIN
 
