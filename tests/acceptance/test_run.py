@@ -118,8 +118,8 @@ def test_what_rollback_leaves_is_told(kept: psycopg.Connection, outlast: Outlast
     kept.execute("CREATE SEQUENCE tickets")
     outlast.done("backup")
     (outlast.folder / "count.sql").write_text(
-        "-- outlast: tenants site-1\n-- outlast: effect public.sites update(name) rows=1\n"
-        "UPDATE sites SET name = 'one' WHERE id = 1;\nSELECT setval('tickets', 300);\n"
+        "-- outlast: tenants site-1\n-- outlast: effect public.pages update(body) rows=4\n"
+        "UPDATE pages SET body = 'one' WHERE site_id = 1;\nSELECT setval('tickets', 300);\n"
     )
     receipt = outlast.done("--json", "rehearse", "count.sql").json["receipt"]
     kept.execute("SELECT setval('tickets', 500)")

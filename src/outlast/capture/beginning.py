@@ -6,6 +6,7 @@ and how often it is tried again while the source or the vault is away.
 
 from __future__ import annotations
 
+from contextlib import closing
 from threading import Event as Flag
 
 from outlast.capture.backup import Place, Watcher
@@ -14,10 +15,12 @@ from outlast.capture.flushing import Standing
 from outlast.capture.follow_options import FollowOptions
 from outlast.capture.numbering import Numbering
 from outlast.capture.route_map import RouteMap
-from outlast.capture.routes import Tables
 from outlast.capture.watching import Watch
 from outlast.capture.writing import BACK_OFF_S
 from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
+from outlast.sources.postgres.following_facts import read_publications
+from outlast.sources.postgres.following_refusals import of_another_vault
+from outlast.sources.postgres.session import connect
 
 
 class Beginning:
@@ -69,6 +72,7 @@ class Beginning:
     def _begun(self, reason: str | None) -> tuple[Begun, Standing]:
         place, names = self._place, self._options.following.names
         newest = reader_of(place).newest(place.source)
+        self._require_set_up()
         reason = reason or why_not(place, names, self._map, newest)
         stands = standing(place)
         if reason is None and newest is not None:
@@ -86,22 +90,27 @@ class Beginning:
             reason,
             jobs=self._options.jobs,
             watcher=self._watcher,
-            check=self._slot_stands,
+            check=lambda _: self._watch.calm("waits"),
             told=lambda text: self._watch.alarm("waits", text),
             stopped=self._stop.is_set,
         )
         return begun, stands
 
-    def _slot_stands(self, tables: Tables) -> None:
-        self._watch.calm("waits")
-        names = self._options.following.names
-        missing = [name for name in names.publications if name not in tables.facts.publications]
+    def _require_set_up(self) -> None:
+        """Raises Refused before anything is made or dropped where setup has not been here, or was for another vault."""
+        following, names = self._options.following, self._options.following.names
+        with closing(connect(self._options.stream, role="follow", autocommit=True)) as session:
+            there = {one.name: one for one in read_publications(session, names)}
+        source = self._place.source
+        missing = [name for name in names.publications if name not in there]
         if missing:
             raise Refused(
-                f"cannot follow {self._place.source}: the publication {missing[0]} does not exist",
+                f"cannot follow {source}: the publication {missing[0]} does not exist",
                 hint="Make what following needs in the source: outlast follow --setup",
                 code="not-set-up",
             )
+        for refusal in of_another_vault(there, names, following.vault):
+            raise Refused(f"cannot follow {source}: {refusal.message}", hint=refusal.hint, code=refusal.code)
 
 
 def is_passing(error: OutlastError) -> bool:

@@ -186,6 +186,7 @@ class Invocation:
         return FollowingSettings(
             source,
             Names.of(source, self.config.source(source).slot),
+            self.config.vault.id,
             wishes,
             accept_unbounded_wal or follow.accept_unbounded_wal,
         )

@@ -59,6 +59,7 @@ class Followed:
     names: Names
     flush_interval_s: float = 0.1
     memory_bytes: int = 16 * 1024 * 1024
+    vault_id: str = ""
     states: list[LocalState] = field(default_factory=list)
 
     def execute(self, *statements: str) -> None:
@@ -78,7 +79,7 @@ class Followed:
 
     @property
     def following(self) -> FollowingSettings:
-        return FollowingSettings("main", self.names)
+        return FollowingSettings("main", self.names, self.vault_id)
 
     def set_up(self) -> None:
         with connect(Target(self.url), role="setup", autocommit=True, read_only=False) as session:

@@ -44,6 +44,25 @@ def notes(one: Followed, at: str, tenant: str = "1") -> tuple[str, ...]:
     return past_at(vault, "main", entry, moment).notes
 
 
+def test_another_vaults_slot_is_left_alone(server: Server, followed: Factory) -> None:
+    """A second host with a vault of its own and the same slot is refused, and the first one's log has no gap."""
+    with server.new_database() as url:
+        first = followed(url, SCHEMA, setup=False)
+        first.vault_id = "one"
+        first.set_up()
+        epoch = first.drain().epoch
+        first.execute("UPDATE task SET n = n + 1")
+        slots = "SELECT slot_name, confirmed_flush_lsn FROM pg_replication_slots ORDER BY 1"
+        before = first.query(slots)
+        second = followed(url, "SELECT 1", setup=False)
+        second.vault_id, second.names = "two", first.names
+        with pytest.raises(Refused, match="belong to the vault one") as refused:
+            second.drain()
+        assert refused.value.code == "another-vault"
+        assert first.query(slots) == before
+        assert first.drain().epoch == epoch
+
+
 def test_generated_columns_and_tables_that_are_not_published_whole(any_server: Server, followed: Factory) -> None:
     """What is published is exact; of the rest every moment says which changes it lacks."""
     with any_server.new_database() as url:

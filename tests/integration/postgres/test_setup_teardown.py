@@ -105,6 +105,20 @@ def test_another_source_of_the_same_database_keeps_its_events(any_database: str)
         assert connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'outlast'").fetchone() == (0,)
 
 
+def test_what_another_vault_follows_is_left_alone(any_database: str) -> None:
+    """A second host with a vault of its own and the same slot neither sets up, tears down nor follows."""
+    first = database(any_database)
+    first = replace(first, settings=replace(first.settings, vault="one"))
+    second = replace(first, settings=replace(first.settings, vault="two"))
+    first.set_up()
+    assert first.plan().is_empty
+    for plan in (second.plan(), second.teardown_plan()):
+        assert [refusal.code for refusal in plan.refusals] == ["another-vault"]
+    first.carry_out(first.teardown_plan())
+    second.set_up()
+    assert second.plan().is_empty
+
+
 def test_the_schema_of_the_halting_function_stays(any_database: str) -> None:
     """What setup did not make, it does not take."""
     run(any_database, "CREATE SCHEMA outlast", "CREATE FUNCTION outlast.halt() RETURNS int LANGUAGE sql AS 'SELECT 1'")

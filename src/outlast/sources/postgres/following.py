@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from outlast.sources.postgres import publication, schema_trigger
-from outlast.sources.postgres.following_facts import FollowingFacts, Member, Names
+from outlast.sources.postgres.following_facts import FollowingFacts, Member, Names, Publication
 from outlast.sources.postgres.following_plan import FollowingPlan, PlanKind, Step, Unprotected
 from outlast.sources.postgres.following_refusals import refusals
 from outlast.sources.postgres.identities import Choice, Identity, Share, Wish
@@ -28,10 +28,11 @@ LOCKS_NONE = "none on any table"
 
 @dataclass(frozen=True, slots=True)
 class FollowingSettings:
-    """What outlast.toml says about following a source."""
+    """What outlast.toml says about following a source. `vault` is the id of the vault that its log goes to."""
 
     source: str
     names: Names
+    vault: str = ""
     wishes: Mapping[str, Wish] = field(default_factory=dict)  # by table, as str(TableName) writes it
     accept_unbounded_wal: bool = False
 
@@ -57,7 +58,15 @@ def plan_setup(facts: FollowingFacts, catalog: Catalog, settings: FollowingSetti
         (*steps, *events),
         tuple(unprotected(facts, membership)),
         tuple(_remarks(facts, settings, remark)),
-        refusals(facts, catalog, settings.names, membership, settings.wishes, accept=settings.accept_unbounded_wal),
+        refusals(
+            facts,
+            catalog,
+            settings.names,
+            membership,
+            settings.wishes,
+            accept=settings.accept_unbounded_wal,
+            vault=settings.vault,
+        ),
         len({choice.member.root_oid for choice in membership.choices} - lesser),
         len(lesser),
         {"accept_unbounded_wal": settings.accept_unbounded_wal},
@@ -93,7 +102,7 @@ def _publications(facts: FollowingFacts, settings: FollowingSettings, membership
     memory = _memory(facts, settings, membership)
     for name, actions in ((names.publication, WHOLE_ACTIONS), (names.partial, PARTIAL_ACTIONS)):
         there = facts.publications.get(name)
-        comment = memory if name == names.publication else _marked(settings, {})
+        comment = memory if name == names.publication else _comment(facts.publications.get(name), settings, {}, {})
         if there is None:
             yield Step(
                 f"publication {name}",
@@ -133,7 +142,19 @@ def _may_not_create(facts: FollowingFacts) -> str:
 
 
 def _marked(settings: FollowingSettings, identities: Mapping[str, object]) -> str:
-    return json.dumps({"outlast": 1, "source": settings.source, "identities": identities})
+    return json.dumps({"outlast": 1, "source": settings.source, "vault": settings.vault, "identities": identities})
+
+
+def _comment(
+    there: Publication | None,
+    settings: FollowingSettings,
+    known: Mapping[str, object],
+    wanted: Mapping[str, object],
+) -> str:
+    """Left as it is where it says all of it already."""
+    if there is not None and there.ours and known == wanted and settings.vault in ("", there.vault):
+        return there.comment
+    return _marked(settings, wanted)
 
 
 def _memory(facts: FollowingFacts, settings: FollowingSettings, membership: Membership) -> str:
@@ -149,9 +170,7 @@ def _memory(facts: FollowingFacts, settings: FollowingSettings, membership: Memb
         former = known[key][1] if key in known else Identity.of(choice.member).to_json()
         known[key] = [str(choice.member.name), former, choice.change.to_json()]
     there = facts.publications.get(settings.names.publication)
-    if there is not None and there.ours and known == remembered(facts, settings.names):
-        return there.comment
-    return _marked(settings, known)
+    return _comment(there, settings, remembered(facts, settings.names), known)
 
 
 def remembered(facts: FollowingFacts, names: Names) -> dict[str, list[object]]:

@@ -4,6 +4,7 @@ setup has made there before. Owns the order of the queries' columns; decides not
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -142,6 +143,19 @@ class Publication:
     def ours(self) -> bool:
         return self.comment.startswith(MARK)
 
+    @property
+    def vault(self) -> str | None:
+        """The id of the vault that it feeds, as its comment says; None where it does not."""
+        try:
+            found = json.loads(self.comment)["vault"] if self.ours else None
+        except (ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, str) and found else None
+
+    def of_another(self, vault: str) -> bool:
+        """Whether another vault than this one is fed by it."""
+        return bool(vault) and self.vault not in (None, vault)
+
 
 @dataclass(frozen=True, slots=True)
 class EventFacts:
@@ -232,14 +246,15 @@ def _read(connection: Session, catalog: Catalog, names: Names) -> FollowingFacts
     return FollowingFacts(
         ServerFacts(*_ask(connection, "following_server")[0]),
         tuple(members),
-        {one.name: one for one in _publications(connection, names.publications)},  # other sources' too
+        {one.name: one for one in read_publications(connection, names)},  # other sources' too
         _events(connection),
         SlotFacts(*slots[0]) if slots else None,
     )
 
 
-def _publications(connection: Session, names: Iterable[str]) -> Iterable[Publication]:
-    for row in _ask(connection, "following_publications", {"names": list(names)}):
+def read_publications(connection: Session, names: Names) -> Iterable[Publication]:
+    """Those of these names, and all that setup made, for whatever source or vault."""
+    for row in _ask(connection, "following_publications", {"names": list(names.publications)}):
         name, owner, may_alter, by_rule, publish, via_root, generated, comment, oids, quoted = row
         members = dict(zip(oids, quoted, strict=True))
         yield Publication(name, owner, may_alter, by_rule, publish, via_root, generated, comment, members)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from outlast.sources.postgres.following_facts import FollowingFacts, Names
+from outlast.sources.postgres.following_facts import FollowingFacts, Names, Publication
 from outlast.sources.postgres.following_plan import Refusal
 from outlast.sources.postgres.identities import Wish
 from outlast.sources.postgres.publication import Membership
@@ -22,12 +22,17 @@ def refusals(
     wishes: Mapping[str, Wish],
     *,
     accept: bool,
+    vault: str = "",
 ) -> tuple[Refusal, ...]:
-    """Every reason at once. `accept`: the user takes the risk of a log that is kept without limit."""
+    """Every reason at once. `accept`: the user takes the risk of a log that is kept without limit.
+
+    `vault` is the id of the one that the log is to go to.
+    """
     return (
         *_of_catalog(catalog),
         *_of_server(facts, accept=accept),
         *_of_room(facts, names),
+        *of_another_vault(facts.publications, names, vault),
         *_of_names(facts, names),
         *_of_wishes(catalog, membership, wishes),
     )
@@ -83,6 +88,20 @@ def _of_room(facts: FollowingFacts, names: Names) -> Iterator[Refusal]:
             f"there is a replication slot {names.slot} already, {whose}",
             'Give this source another name for it: slot = "outlast_…" under [sources.NAME] in outlast.toml.',
         )
+
+
+def of_another_vault(publications: Mapping[str, Publication], names: Names, vault: str) -> Iterator[Refusal]:
+    """What somebody else's `outlast follow` reads: were it dropped or read from here, their log would have a gap."""
+    for name in names.publications:
+        there = publications.get(name)
+        if there is not None and there.of_another(vault):
+            yield Refusal(
+                "another-vault",
+                f"the publication {name} and its slot belong to the vault {there.vault}, and this one is {vault}",
+                'Give this source a slot of its own: slot = "outlast_…" under [sources.NAME] in outlast.toml. Where '
+                f"that vault is given up for good: DROP PUBLICATION {', '.join(names.publications)}; then setup again.",
+            )
+            return
 
 
 def _of_names(facts: FollowingFacts, names: Names) -> Iterator[Refusal]:

@@ -24,6 +24,7 @@ from outlast.sources.postgres.following import (
 )
 from outlast.sources.postgres.following_facts import FollowingFacts
 from outlast.sources.postgres.following_plan import FollowingPlan, PlanKind, Refusal, Step
+from outlast.sources.postgres.following_refusals import of_another_vault
 from outlast.sources.postgres.identities import Identity
 from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.statements import statement
@@ -164,6 +165,7 @@ def _slot(facts: FollowingFacts, settings: FollowingSettings) -> Iterator[Step]:
 
 
 def _refusals(facts: FollowingFacts, settings: FollowingSettings) -> Iterator[Refusal]:
+    yield from of_another_vault(facts.publications, settings.names, settings.vault)
     if facts.slot is not None and facts.slot.active and facts.slot.here:
         yield Refusal(
             "following",
