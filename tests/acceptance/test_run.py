@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from outlast.vault.signature import Signer
-from tests.commands import Outlast
+from tests.commands import TIMEOUT_S, Outlast
 
 SCHEMA = """
 CREATE TABLE sites (id int PRIMARY KEY, name text NOT NULL, deleted_at timestamptz);
@@ -110,6 +112,44 @@ def test_drift_stops_it(kept: psycopg.Connection, outlast: Outlast, tmp_path: Pa
         }
     ]
     assert "\nProduction is untouched.\n" in outlast("run", "close.sql", "--receipt", receipt).stdout
+    assert rows(kept) == before
+
+
+LONGER = """\
+-- outlast: tenants site-1
+-- outlast: effect public.pages update(body) rows=4
+UPDATE pages SET body = body || '+' WHERE site_id = 1;
+"""
+
+
+def test_two_runs_at_once_are_one(kept: psycopg.Connection, outlast: Outlast) -> None:
+    """A receipt works once, also where two people use it in the same second; and not again after an undo."""
+    (outlast.folder / "longer.sql").write_text(LONGER)
+    receipt = outlast.done("--json", "rehearse", "longer.sql").json["receipt"]
+    given = ("--json", "run", "longer.sql", "--receipt", receipt, "--execute")
+    running = [outlast.start(*given) for _ in range(2)]
+    told = [process.communicate(timeout=TIMEOUT_S)[0] for process in running]
+    assert sorted(process.returncode for process in running) == [0, 3], told
+    bodies = [body for _, site, body in rows(kept)["pages"] if site == 1]
+    assert bodies == ["page+"] * 4
+    run = next(json.loads(one)["run"] for one, process in zip(told, running, strict=True) if process.returncode == 0)
+    outlast.done("undo", run, "--execute")
+    assert outlast(*given).json["error"]["code"] == "receipt-used"
+    assert [body for _, site, body in rows(kept)["pages"] if site == 1] == ["page"] * 4
+
+
+def test_a_receipt_expires(kept: psycopg.Connection, outlast: Outlast) -> None:
+    """After `receipt_max_age` nothing is run by it."""
+    with (outlast.folder / "outlast.toml").open("a") as file:
+        file.write('[rehearsal]\nreceipt_max_age = "1s"\n')
+    (outlast.folder / "longer.sql").write_text(LONGER)
+    before = rows(kept)
+    receipt = outlast.done("--json", "rehearse", "longer.sql").json["receipt"]
+    deadline = time.monotonic() + TIMEOUT_S
+    while outlast("--json", "run", "longer.sql", "--receipt", receipt).exit_code == 0:
+        assert time.monotonic() < deadline
+    ran = outlast("--json", "run", "longer.sql", "--receipt", receipt, "--execute")
+    assert (ran.exit_code, ran.json["error"]["code"]) == (3, "expired")
     assert rows(kept) == before
 
 
