@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +138,30 @@ def test_two_runs_at_once_are_one(kept: psycopg.Connection, outlast: Outlast) ->
     outlast.done("undo", run, "--execute")
     assert outlast(*given).json["error"]["code"] == "receipt-used"
     assert [body for _, site, body in rows(kept)["pages"] if site == 1] == ["page"] * 4
+
+
+def test_a_run_that_is_killed_has_done_nothing(kept: psycopg.Connection, outlast: Outlast, database: str) -> None:
+    """kill -9 while its script waits: the server rolls back, and the receipt is good for another run."""
+    (outlast.folder / "longer.sql").write_text(
+        "-- outlast: tenants site-1\n-- outlast: effect public.pages update(body) rows=4\n"
+        "UPDATE pages SET body = body || plans.name FROM plans WHERE site_id = 1;\n"
+    )
+    before = rows(kept)
+    receipt = outlast.done("--json", "rehearse", "longer.sql").json["receipt"]
+    given = ("--json", "run", "longer.sql", "--receipt", receipt, "--execute")
+    with psycopg.connect(database) as holder:
+        holder.execute("LOCK plans IN ACCESS EXCLUSIVE MODE")
+        process = outlast.start(*given)
+        deadline = time.monotonic() + TIMEOUT_S
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'plans'::regclass"
+        while kept.execute(waiting).fetchone() == (0,):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert rows(kept) == before
+    assert outlast.done(*given).json["executed"] is True
+    assert [body for _, site, body in rows(kept)["pages"] if site == 1] == ["pagefree"] * 4
 
 
 def test_a_receipt_expires(kept: psycopg.Connection, outlast: Outlast) -> None:
