@@ -164,6 +164,23 @@ def test_a_run_that_is_killed_has_done_nothing(kept: psycopg.Connection, outlast
     assert [body for _, site, body in rows(kept)["pages"] if site == 1] == ["pagefree"] * 4
 
 
+def test_undo_of_a_run_shows_what_changed_since(kept: psycopg.Connection, outlast: Outlast) -> None:
+    """A row that somebody wrote after the run is a conflict, and nothing is undone until it is settled."""
+    (outlast.folder / "longer.sql").write_text(LONGER)
+    before = rows(kept)
+    receipt = outlast.done("--json", "rehearse", "longer.sql").json["receipt"]
+    run = outlast.done("--json", "run", "longer.sql", "--receipt", receipt, "--execute").json["run"]
+    kept.execute("UPDATE pages SET body = 'mine' WHERE id = 12")
+    after = rows(kept)
+    refused = outlast("undo", run, "--execute")
+    assert refused.exit_code == 3
+    assert f"1 row of public.pages that plan {run} changed were changed again since (keys 12)" in refused.stdout
+    assert rows(kept) == after
+    outlast.done("undo", run, "--prefer", "live", "--execute")
+    before["pages"] = [(number, site, "mine" if number == 12 else body) for number, site, body in before["pages"]]
+    assert rows(kept) == before
+
+
 def test_a_receipt_expires(kept: psycopg.Connection, outlast: Outlast) -> None:
     """After `receipt_max_age` nothing is run by it."""
     with (outlast.folder / "outlast.toml").open("a") as file:
