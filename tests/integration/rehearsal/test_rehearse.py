@@ -79,13 +79,16 @@ def test_a_script_runs_as_the_role_with_its_settings(shop: Shop) -> None:
 
 
 def test_what_decoding_does_not_show_is_seen_all_the_same(shop: Shop) -> None:
-    """TRUNCATE by tenant, columns dropped and retyped, a rewrite, sequences, an unlogged table, locks, partitions."""
+    """TRUNCATE by tenant, columns dropped and retyped, a rewrite, sequences, an unlogged table, locks, partitions, grants …"""
     script = shop.script(
         """TRUNCATE notes;
         ALTER TABLE plans ADD COLUMN price int NOT NULL DEFAULT 5;
         UPDATE presence SET seen = 1 WHERE site_id <= 3;
         UPDATE settings SET name = 'style' WHERE site_id = 4;
         SELECT nextval('pages_id_seq');
+        GRANT SELECT ON plans TO PUBLIC;
+        SELECT lo_create(0), pg_notify('news', 'x');
+        NOTIFY more;
         """
     )
     found = shop.rehearse(script, role="postgres", exit_code=3)
@@ -98,6 +101,11 @@ def test_what_decoding_does_not_show_is_seen_all_the_same(shop: Shop) -> None:
     assert {"table": "public.notes", "mode": "AccessExclusiveLock"} in found["locks"]
     assert found["sequences"] == [{"sequence": "public.pages_id_seq", "before": 3600, "after": 3601}]
     assert found["rewritten"] == ["public.notes"]
+    assert found["notified"] == ["news", "more"]
+    assert found["large_objects"] == 1
+    messages = [finding["message"] for finding in found["findings"]]
+    assert any("large object" in message for message in messages)
+    assert ("grant", "public on public.plans") in {(one["kind"], one["name"]) for one in found["schema"]}
     lost = shop.rehearse(
         shop.script(
             "ALTER TABLE pages DROP COLUMN body; ALTER TABLE plans ALTER id TYPE smallint; DROP TABLE audit CASCADE;"
