@@ -79,7 +79,7 @@ def test_a_script_runs_as_the_role_with_its_settings(shop: Shop) -> None:
 
 
 def test_what_decoding_does_not_show_is_seen_all_the_same(shop: Shop) -> None:
-    """TRUNCATE by tenant, lost and retyped columns, a rewrite, sequences, unlogged tables, locks, partitions, grants."""
+    """TRUNCATE by tenant, lost and retyped columns, rewrites, sequences, unlogged tables, locks, grants, NOTIFY."""
     script = shop.script(
         """TRUNCATE notes;
         ALTER TABLE plans ADD COLUMN price int NOT NULL DEFAULT 5;
