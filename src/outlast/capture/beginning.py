@@ -6,6 +6,7 @@ and how often it is tried again while the source or the vault is away.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from threading import Event as Flag
 
@@ -15,10 +16,11 @@ from outlast.capture.flushing import Standing
 from outlast.capture.follow_options import FollowOptions
 from outlast.capture.numbering import Numbering
 from outlast.capture.route_map import RouteMap
+from outlast.capture.routes import Tables
 from outlast.capture.watching import Watch
 from outlast.capture.writing import BACK_OFF_S
 from outlast.core.errors import OutlastError, Refused, SourceError, TransientError
-from outlast.sources.postgres.following_facts import read_publications
+from outlast.sources.postgres.following_facts import Publication, read_publications
 from outlast.sources.postgres.following_refusals import of_another_vault
 from outlast.sources.postgres.session import connect
 
@@ -72,7 +74,7 @@ class Beginning:
     def _begun(self, reason: str | None) -> tuple[Begun, Standing]:
         place, names = self._place, self._options.following.names
         newest = reader_of(place).newest(place.source)
-        self._require_set_up()
+        self._look()
         reason = reason or why_not(place, names, self._map, newest)
         stands = standing(place)
         if reason is None and newest is not None:
@@ -90,18 +92,27 @@ class Beginning:
             reason,
             jobs=self._options.jobs,
             watcher=self._watcher,
-            check=lambda _: self._watch.calm("waits"),
+            check=self._slot_stands,
             told=lambda text: self._watch.alarm("waits", text),
             stopped=self._stop.is_set,
         )
         return begun, stands
 
-    def _require_set_up(self) -> None:
-        """Raises Refused before anything is made or dropped where setup has not been here, or was for another vault."""
-        following, names = self._options.following, self._options.following.names
+    def _look(self) -> None:
+        """Before anything is made or dropped."""
         with closing(connect(self._options.stream, role="follow", autocommit=True)) as session:
-            there = {one.name: one for one in read_publications(session, names)}
-        source = self._place.source
+            found = read_publications(session, self._options.following.names)
+            self._require_set_up({one.name: one for one in found})
+
+    def _slot_stands(self, tables: Tables) -> None:
+        """Once more, as the slot's snapshot sees it: it may have waited for minutes."""
+        self._watch.calm("waits")
+        self._require_set_up(tables.facts.publications)
+
+    def _require_set_up(self, there: Mapping[str, Publication]) -> None:
+        """Raises Refused where setup has not been here, or was for another vault."""
+        following, source = self._options.following, self._place.source
+        names = following.names
         missing = [name for name in names.publications if name not in there]
         if missing:
             raise Refused(

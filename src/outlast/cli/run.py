@@ -287,6 +287,8 @@ def _finish(
             effect_table(effect, receipt.tenants, done=executed, summarize=False)(console)
         for one in getattr(problem, "differences", ()):
             console.print(f"Differs: {one.message}")
+            if one.mend:
+                console.print(f"ROLLBACK does not put that right. This does:\n{one.mend}", soft_wrap=True)
         for line in _lines(held, told, problem, executed=executed, path=path):
             console.print(line)
 
@@ -322,11 +324,8 @@ def _lines(held: Held, told: _Told, problem: OutlastError | None, *, executed: b
 def _untouched(problem: OutlastError) -> list[str]:
     if not isinstance(problem, Refused):
         return []
-    mends = [one.mend for one in getattr(problem, "differences", ()) if one.mend]
-    if not mends:
-        return ["Production is untouched."]
-    told = "Production's rows are untouched, but ROLLBACK does not take a sequence back. To put that right:"
-    return [told, *mends]
+    changed = any(one.mend for one in getattr(problem, "differences", ()))
+    return ["Production's rows are untouched." if changed else "Production is untouched."]
 
 
 def _steps(told: _Told) -> str:

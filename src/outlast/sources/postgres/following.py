@@ -102,7 +102,7 @@ def _publications(facts: FollowingFacts, settings: FollowingSettings, membership
     memory = _memory(facts, settings, membership)
     for name, actions in ((names.publication, WHOLE_ACTIONS), (names.partial, PARTIAL_ACTIONS)):
         there = facts.publications.get(name)
-        comment = memory if name == names.publication else _comment(facts.publications.get(name), settings, {}, {})
+        comment = memory if name == names.publication else _comment(there, settings, {}, {})
         if there is None:
             yield Step(
                 f"publication {name}",
