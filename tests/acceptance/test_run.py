@@ -198,20 +198,20 @@ def test_a_receipt_expires(kept: psycopg.Connection, outlast: Outlast) -> None:
 
 def test_what_rollback_leaves_is_told(kept: psycopg.Connection, outlast: Outlast) -> None:
     """A sequence that goes back stays there when the run is rolled back: the statement that mends it is shown."""
-    kept.execute("CREATE SEQUENCE tickets")
+    kept.execute('CREATE SEQUENCE "Tickets"')
     outlast.done("backup")
     (outlast.folder / "count.sql").write_text(
         "-- outlast: tenants site-1\n-- outlast: effect public.pages update(body) rows=4\n"
-        "UPDATE pages SET body = 'one' WHERE site_id = 1;\nSELECT setval('tickets', 300);\n"
+        "UPDATE pages SET body = 'one' WHERE site_id = 1;\nSELECT setval('\"Tickets\"', 300);\n"
     )
     receipt = outlast.done("--json", "rehearse", "count.sql").json["receipt"]
-    kept.execute("SELECT setval('tickets', 500)")
+    kept.execute("SELECT setval('\"Tickets\"', 500)")
     before = rows(kept)
     ran = outlast("run", "count.sql", "--receipt", receipt, "--execute")
     assert ran.exit_code == 3
     assert "Production is untouched" not in ran.stdout
     assert rows(kept) == before
-    mend = "SELECT setval('public.tickets', 500);"
+    mend = 'SELECT setval(\'"public"."Tickets"\', 500);'
     assert f"\n{mend}\n" in ran.stdout
     kept.execute(mend.encode())
     outlast.done("run", "count.sql", "--receipt", receipt)

@@ -396,4 +396,5 @@ class _Work:
         for move in state.sequence_moves(self.before, after):
             if move.back and move.name not in free:
                 told = f"sequence {move.name} went back from {move.before} to {move.after}, which was not rehearsed"
-                yield Difference(told, move.name, mend=f"SELECT setval('{move.name}', {move.before});")
+                name = sql.Literal(sql.Identifier(*move.name.split(".", 1)).as_string(None)).as_string(None)
+                yield Difference(told, move.name, mend=f"SELECT setval({name}, {move.before});")
