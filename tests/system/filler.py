@@ -220,7 +220,10 @@ def contents(url: str) -> dict[str, str]:
     """Every table of the database by its rows' count and hash: what must be the same before and after."""
     found: dict[str, str] = {}
     with psycopg.connect(url) as connection:
-        tables = connection.execute("SELECT DISTINCT relid::regclass::text FROM pg_stat_user_tables").fetchall()
+        # The session of a command that has just ended may still be dropping its temporary tables
+        tables = connection.execute(
+            "SELECT DISTINCT relid::regclass::text FROM pg_stat_user_tables WHERE schemaname NOT LIKE 'pg\\_temp\\_%'"
+        ).fetchall()
         for (table,) in tables:
             query = sql.SQL(
                 "SELECT count(*) || ' ' || coalesce(md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))), '')"
