@@ -72,8 +72,13 @@ class Notifier:
         return tuple(name for (name, _), done in zip(services, told, strict=True) if not done)
 
 
-def compose(source: str, incident: Incident, halting: Halting, thresholds: Mapping[str, int]) -> Message:
-    """One message: what, who, since when, the transactions, what was done about it, and the command to run next."""
+def compose(
+    source: str, incident: Incident, halting: Halting, thresholds: Mapping[str, int], *, again: bool = False
+) -> Message:
+    """One message: what, who, since when, the transactions, what was done about it, and the command to run next.
+
+    `again`: of this incident somebody was told before; now it has grown, or it has ended.
+    """
     what = _what(incident, thresholds)
     lines = [
         f"What: {'; '.join(what)}.",
@@ -83,14 +88,15 @@ def compose(source: str, incident: Incident, halting: Halting, thresholds: Mappi
         f"Halt: {_halt(halting)}.",
         *_next(incident, halting),
     ]
-    return Message(_title(source, incident), "\n".join(lines))
+    return Message(_title(source, incident, again=again), "\n".join(lines))
 
 
-def _title(source: str, incident: Incident) -> str:
+def _title(source: str, incident: Incident, *, again: bool) -> str:
     if incident.tenants:
-        return (
-            f"Outlast: {_tenants(incident.tenants)} of {source} {'is' if incident.tenants == 1 else 'are'} losing data"
-        )
+        one = incident.tenants == 1
+        verb = ("has lost" if one else "have lost") if incident.ended else ("is losing" if one else "are losing")
+        stage = ("it is over: " if incident.ended else "it goes on: ") if again else ""
+        return f"Outlast: {stage}{_tenants(incident.tenants)} of {source} {verb} data"
     if incident.spared:
         return f"Outlast: {source} was about to lose {_tenants(len(incident.spared))}; it was rolled back"
     return f"Outlast: {', '.join(sorted(incident.tables)) or 'data'} of {source} is being lost"
@@ -130,7 +136,8 @@ def _rows(number: int) -> str:
 def _who(incident: Incident) -> str:
     parts = []
     if incident.lost:
-        parts += [_named(incident, incident.lost), f"{_rows(incident.rows)} of {_tenants(incident.tenants)} so far"]
+        until = "in all" if incident.ended else "so far"
+        parts += [_named(incident, incident.lost), f"{_rows(incident.rows)} of {_tenants(incident.tenants)} {until}"]
     if incident.spared:
         parts += [f"rolled back, so nothing is lost of: {_named(incident, incident.spared)}"]
     return "; ".join(parts) or "every tenant that had rows there; how many is not known"

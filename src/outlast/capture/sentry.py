@@ -32,6 +32,8 @@ CLOSE_S = 15.0
 PATROL_S = 60.0
 """How long after a halt sessions of the roles that turn up are ended: one may have been logging in."""
 RETRIES_S = (5.0, 30.0)
+GROWTH = 10
+"""An incident is told again when so many times the tenants are losing data as when it was told last."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Sentry:
     _patrol_until: float = 0.0
     _dirty: bool = False
     _reported: tuple[datetime, int, int] | None = None
+    _told_of: tuple[Incident, Halting, int] | None = None  # the last that was told, and how many tenants it had then
     _closing: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
@@ -149,16 +152,31 @@ class Sentry:
 
     def _answer(self, alarm: Alarm) -> None:
         incident = alarm.incident
-        halting = self._halt(alarm)
+        message = self._announce(incident, self._halt(alarm))
+        self._report(incident, message.title)
+
+    def _announce(self, incident: Incident, halting: Halting, *, again: bool = False) -> Message:
         with self._lock:
             assert self.tripwire is not None
             thresholds = {rule.value: number for rule, number in self.tripwire.rules.thresholds().items()}
-            message = compose(self.source, incident, halting, thresholds)
+            message = compose(self.source, incident, halting, thresholds, again=again)
+            self._told_of = None if incident.ended else (incident, halting, incident.tenants)
         self.say(f"TRIPWIRE\n{message.title}\n{message.body}")
-        self._write(incident, message)
-        if alarm.notify or alarm.halt:
-            self._tell(message)
-        self._report(incident, message.title)
+        self._write(incident)
+        self._tell(message)
+        return message
+
+    def _follow_up(self) -> None:
+        """What came after the message: the loss grows, or it is over and came to more or less than was told."""
+        if self._told_of is None:
+            return
+        incident, halting, told = self._told_of
+        with self._lock:
+            tenants, ended = incident.tenants, incident.ended
+        if ended and tenants == told:
+            self._told_of = None
+        elif ended or tenants >= GROWTH * max(1, told):
+            self._announce(incident, halting, again=True)
 
     def _halt(self, alarm: Alarm) -> Halting:
         halter = self.halter
@@ -205,9 +223,10 @@ class Sentry:
             if time.monotonic() < self._patrol_until:
                 self._tried("end sessions of halted roles", self.halter.patrol)
         self._keep_books()
+        self._follow_up()
         asked = self._book.reset_asked() if self._book is not None else None
         if asked != self._reset_seen:
-            self._reset_seen, self._patrol_until, self.halted = asked, 0.0, None
+            self._reset_seen, self._patrol_until, self.halted, self._told_of = asked, 0.0, None, None
             with self._lock:
                 assert self.tripwire is not None
                 self.tripwire.reset()
@@ -224,7 +243,7 @@ class Sentry:
             self._tried("remember declared closings", lambda: book.write_tombstones(tombstones))
         incident = self.tripwire.incident
         if incident is not None:
-            self._write(incident, None)
+            self._write(incident)
             if self._reported is not None:
                 self._report(incident, "the loss goes on")
 
@@ -239,7 +258,7 @@ class Sentry:
         self._tried("tell the incident", lambda: report(told, what))
         self._reported = size
 
-    def _write(self, incident: Incident, message: Message | None) -> None:
+    def _write(self, incident: Incident) -> None:
         book = self._book
         if book is None:
             return

@@ -157,6 +157,8 @@ def _tenant_table(effects: list[tuple[DamagedTenant, Effect]]) -> object:
             many = "all" if operation is Operation.TRUNCATE else f"{number.rows:,}"
             rows.append((name, table, operation.value, many, shown))
             name = ""
+    if not any(keys for *_, keys in rows):
+        return table_of(("tenant", "table", "operation", "rows"), [row[:-1] for row in rows], right=(3,))
     return table_of(("tenant", "table", "operation", "rows", "keys"), rows, right=(3,))
 
 

@@ -15,7 +15,7 @@ from outlast.capture.incident_book import IncidentBook
 from outlast.capture.notify import Notifier, urls
 from outlast.capture.rules import Rules
 from outlast.capture.sentry import Sentry
-from outlast.capture.tripwire import Fact, Tripwire
+from outlast.capture.tripwire import MINUTE_S, Fact, Tripwire
 from outlast.core.effect import Operation
 from outlast.core.errors import OutlastError, UsageError
 from outlast.core.moment import Lsn
@@ -65,6 +65,20 @@ def let_in(database: str, role: str) -> None:
     halter.close()
 
 
+class Clock:
+    """Stands, until it is let go on for as long as ends an incident."""
+
+    now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def go_on(self, sentry: Sentry) -> None:
+        for _ in range(int(RULES.window_s / MINUTE_S) + 1):
+            self.now += MINUTE_S
+            sentry.tick()
+
+
 def tripwire() -> Tripwire:
     return Tripwire(RULES, labels=lambda tenant: f"label-{tenant}")
 
@@ -86,6 +100,39 @@ def test_one_message_says_everything(receiver: Receiver) -> None:
     assert text.endswith("Next: outlast damage --since before:8\nThen: outlast restore --damage-since before:8")
     assert receiver.empty
     assert text in said[0]
+
+
+def test_growth_and_the_end_are_told(receiver: Receiver) -> None:
+    """Tenfold is told again, more of the same is not; the end is, where it came to more than was told."""
+    clock = Clock()
+    watching = Tripwire(RULES, clock=clock)
+    with Sentry(watching, notifier=Notifier([receiver.url])) as sentry:
+        sentry.observe(facts("1", "2"))
+        assert receiver.next()[1] == "Outlast: 2 tenants of main are losing data"
+        sentry.observe(facts(*map(str, range(3, 21)), xid=8))
+        _, title, text = receiver.next()
+        assert title == "Outlast: it goes on: 20 tenants of main are losing data"
+        assert "and 10 more; 20 rows of 20 tenants so far." in text
+        sentry.observe(facts("21", xid=9))
+        clock.go_on(sentry)
+        _, title, text = receiver.next()
+        assert title == "Outlast: it is over: 21 tenants of main have lost data"
+        assert "21 rows of 21 tenants in all." in text
+        assert "Then: outlast restore --damage-since before:7" in text
+    assert receiver.empty
+
+
+def test_an_end_that_was_told_is_not_told_again(receiver: Receiver) -> None:
+    """And neither is one that a person has reset."""
+    clock = Clock()
+    watching = Tripwire(RULES, clock=clock)
+    with Sentry(watching, notifier=Notifier([receiver.url])) as sentry:
+        sentry.observe(facts("1", "2"))
+        receiver.next()
+        clock.go_on(sentry)
+        assert sentry.incident is None
+        until(lambda: sentry._told_of is None)
+    assert receiver.empty
 
 
 def test_a_transaction_in_progress_is_ended_and_named(receiver: Receiver, database: str, script: str) -> None:
