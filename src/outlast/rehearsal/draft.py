@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from outlast.core.effect import Count, Operation, Via
 from outlast.core.intent import UNWRITTEN, Expected, ExpectedSchema, Intent
-from outlast.core.tenant import SHARED, Tenant
+from outlast.core.tenant import SHARED
+from outlast.rehearsal.naming import names_of
 from outlast.rehearsal.observed import Observed
 
 
@@ -21,7 +22,7 @@ def draft_intent(observed: Observed, by: str, where: str = "", before: Intent | 
         totals.setdefault((truncated.table, Operation.TRUNCATE), Count(0))
     effects = [line for (table, operation), count in totals.items() for line in _lines(table, operation, count)]
     touched = [key for key in observed.effect.tenants if key != SHARED]
-    labels = tuple(observed.tenants.get(key, Tenant(key)).label or key for key in touched)
+    labels = names_of(observed, touched)
     altered = {change.name for change in observed.schema} | {one.table for one in observed.truncated}
     schema = [ExpectedSchema(change.alteration.value, change.kind, change.name) for change in observed.schema]
     schema += [

@@ -19,6 +19,7 @@ class FindingKind(StrEnum):
     REFUSED = "refused"  # the script holds what Outlast does not run
     FAILED = "failed"  # the script ended with an error
     UNDECLARED = "undeclared"
+    AMBIGUOUS = "ambiguous"  # a label that could be several tenants'
     TENANTS = "tenants"  # touched, and not listed
     TOO_MANY = "too-many"
     TOO_FEW = "too-few"

@@ -150,6 +150,7 @@ class Observation:
             circumstances=circumstances,
             effect=effect,
             tenants=self._named(effect.tenants),
+            formerly=facts.tenants,
             schema=state.schema_changes(self._before, after, dropped, facts.rows),
             inconclusive=tuple(sorted({*facts.points, *self._points(tally)})),
             truncated=tally.truncated(),

@@ -183,7 +183,8 @@ class Observed:
 
     circumstances: Circumstances
     effect: Effect
-    tenants: Mapping[TenantKey, Tenant] = field(default_factory=dict)
+    tenants: Mapping[TenantKey, Tenant] = field(default_factory=dict)  # that were touched, as named after the script
+    formerly: Mapping[TenantKey, Tenant] = field(default_factory=dict)  # all, as named before it
     schema: tuple[SchemaChange, ...] = ()
     inconclusive: tuple[Inconclusive, ...] = ()
     truncated: tuple[Truncated, ...] = ()

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from outlast.core.effect import Effect
+from outlast.core.effect import Effect, Operation
 from outlast.core.errors import CorruptionError, Refused
 from outlast.core.intent import Intent
 from outlast.core.plan import new_plan_id, shape_hash
 from outlast.core.tenant import Tenant, TenantKey
+from outlast.rehearsal.naming import meant
 from outlast.rehearsal.observed import Alteration, Observed, RowCounters, row_digest
 from outlast.rehearsal.script import Script
 from outlast.sources.postgres.schema import Catalog
@@ -243,6 +244,9 @@ def _check_shapes(observed: Observed) -> None:
 def _emptied(observed: Observed) -> Mapping[str, int]:
     """Tables of which everything goes, with the rows that they had: nothing locks these row by row."""
     rows = {one.table: sum(one.rows.values()) for one in observed.truncated}
+    for (_, table, operation), count in observed.effect.counts.items():
+        if table in rows and operation is Operation.HARD_DELETE:  # before the rest went
+            rows[table] += count.rows
     for change in observed.schema:
         if change.alteration is Alteration.DROPPED and change.kind == "table":
             rows[change.name] = sum(change.rows.values())
@@ -250,12 +254,8 @@ def _emptied(observed: Observed) -> Mapping[str, int]:
 
 
 def _canaries(observed: Observed, intent: Intent) -> tuple[TenantKey, ...]:
-    names = set(intent.canary)
-    return tuple(
-        key
-        for key in observed.effect.tenants
-        if key in names or (observed.tenants.get(key, Tenant(key)).label or key) in names
-    )
+    canaries = meant(observed, intent.canary).tenants
+    return tuple(key for key in observed.effect.tenants if key in canaries)
 
 
 def _keyed(table: Any) -> KeyedTable:

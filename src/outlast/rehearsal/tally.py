@@ -1,55 +1,35 @@
 """Counting what a script did, change by change, as it comes out of the copy's log: a routing.Sink.
 
-Counts by tenant, table and operation, how each came about, which columns, some keys. How tuples are read is shape.py's,
-which rows were touched touched.py's.
+How each change came about, which columns it wrote, and whose row it was. How tuples are read is shape.py's, what a row
+counts as in the end netting.py's, which rows were touched touched.py's.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from outlast.capture.leaves import Leaves
 from outlast.capture.numbering import Numbering
 from outlast.capture.route_ids import SHARED_NUMBER
 from outlast.capture.routing import Prepared, Router
 from outlast.core.change import OP_INSERT, OP_TRUNCATE, OP_UPDATE, Relation
-from outlast.core.effect import SAMPLES_MAX, Count, Effect, Operation, Via
+from outlast.core.effect import Count, Effect, Operation, Via
 from outlast.core.entries import LoggedTable
-from outlast.core.row import unescape
+from outlast.core.soft_delete import SOFT_DELETE_COLUMNS
 from outlast.core.table import Table, TableName
 from outlast.core.tenant import TenantKey
 from outlast.rehearsal.cascades import Cascades
 from outlast.rehearsal.instruments import DOING, DROPPED, EMPTIED, INSIDE, NOTIFIED
+from outlast.rehearsal.netting import Counted, Netting
 from outlast.rehearsal.observed import TouchedTable, Truncated
 from outlast.rehearsal.shape import Shape, Texts, texts_of
 from outlast.rehearsal.touched import Touched
 from outlast.sources.postgres.transactions import LogicalMessage
 
 _WHOLE = b"O"
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Rows of one tenant and table under one operation."""
-
-    rows: int = 0
-    cascaded: int = 0
-    triggered: int = 0
-    columns: frozenset[str] = frozenset()
-    samples: list[str] = field(default_factory=list)
-
-    def add(self, via: Via, number: int = 1) -> None:
-        self.rows += number
-        if via is Via.CASCADE:
-            self.cascaded += number
-        elif via is Via.TRIGGER:
-            self.triggered += number
-
-    def count(self) -> Count:
-        return Count(self.rows, self.columns, tuple(self.samples[:SAMPLES_MAX]), self.cascaded, self.triggered)
 
 
 @dataclass
@@ -68,8 +48,8 @@ class _Left:
 
     shape: Shape
     row: Texts
-    tenant: int
-    via: Via
+    gone: Counted
+    before: Counted | None  # what it counted as
 
 
 def _without_truncates(prepared: Sequence[Prepared]) -> Iterator[tuple[int, Sequence[Prepared]]]:
@@ -100,6 +80,8 @@ class Tally:
         numbers: Numbering,
     ) -> None:
         self._roots = roots  # of every table and partition, by oid: a message has no name
+        members = Counter(roots.values())
+        self._partitioned = {root for root, tables in members.items() if tables > 1}
         self._computed = computed  # columns that the server generates, by table
         self._leaves = leaves
         self._tables = tables
@@ -111,7 +93,7 @@ class Tally:
         self.notified: dict[str, None] = {}  # channels
         self.blind: set[str] = set()  # tables of whose updates the columns are not known
         self.transactions = 0
-        self._tallies: dict[tuple[int, str, Operation], _Tally] = {}
+        self._netting = Netting()
         self._emptied: dict[str, dict[TenantKey, int]] = {}
         self._shapes: dict[int, Shape] = {}
         self._touched = Touched()
@@ -122,6 +104,7 @@ class Tally:
         self._doing: dict[TableName, str] = {}  # of partitioned tables: what the statement that runs is
         self._inside: set[tuple[TableName, str]] = set()
         self._left: _Left | None = None
+        self._origin: int | None = None  # of a row that is told as nobody's, to be deleted right behind
 
     # Transactions
 
@@ -187,11 +170,16 @@ class Tally:
         return self._roots.get(oid) or TableName("", str(oid))
 
     def _empty(self, oid: int, rows: Mapping[str, int]) -> None:
-        table = str(self._root(oid))
-        known = self._emptied.setdefault(table, {})
+        root = self._root(oid)
+        inserted: dict[TenantKey, int] = {}
+        if root not in self._partitioned:  # of a partition, the rows that were written are not known apart
+            self._touched.empty(root)
+            for number, count in self._netting.emptied(str(root)).items():
+                inserted[self._numbers.of(number).tenant.key] = count
+        known = self._emptied.setdefault(str(root), {})
         for tenant, number in rows.items():
             key = TenantKey(tenant)
-            known[key] = known.get(key, 0) + number
+            known[key] = known.get(key, 0) + max(0, number - inserted.get(key, 0))
 
     # routing.Sink
 
@@ -200,6 +188,8 @@ class Tally:
         if self._messages:
             self._hear(self._begun + place)
         relation = self._block[place][1]
+        if self._origin is not None:
+            tenant, self._origin = self._origin, None
         self._count(tenant, self._shapes.get(id(relation)) or self._shape(relation), operation, old, new)
 
     def move(self, origin: int, to: int, table: LoggedTable, key: bytes, new: bytes) -> None:
@@ -207,16 +197,15 @@ class Tally:
         if self._messages:
             self._hear(self._begun + place)
         _, relation, operation, old, whole, _, _ = self._block[place]
-        shape = self._shape(relation)
         if operation != OP_UPDATE or whole is None:
-            return  # a parent that nothing holds: its DELETE is told by itself, right behind
+            self._origin = origin  # a parent that nothing holds: its DELETE is told by itself, right behind
+            return
+        shape = self._shape(relation)
         self._left = None
         was, now = self._rows(shape, old, whole)
         via = self._via(shape, operation, was, now)
         columns = self._changed(shape, old, was, now)
-        for tenant in (origin, to):
-            self._add(tenant, shape, Operation.MOVE, via, columns, was or now)
-        self._touch(origin, shape, old, was, now)
+        self._note(shape, Counted(origin, shape.name, Operation.MOVE, via, columns, to), old, was, now)
 
     def soft_deleted(self, tenant: int, table: LoggedTable) -> None:
         pass  # `_count` has asked the markers itself
@@ -250,34 +239,58 @@ class Tally:
         if operation == OP_UPDATE:
             assert new is not None
             columns = self._changed(shape, old, was, now)
-            soft = shape.markers is not None and shape.markers.marks(old, new)
-            self._add(tenant, shape, Operation.SOFT_DELETE if soft else Operation.UPDATE, via, columns, was or now)
+            soft, shown = self._marked(shape, columns, old, new)
+            done = Operation.SOFT_DELETE if soft else Operation.UPDATE
+            self._note(shape, Counted(tenant, shape.name, done, via, columns, 0, shown), old, was, now)
         elif operation == OP_INSERT:
             assert now is not None  # an INSERT has all its values
             if left is not None and self._was_moved(left, tenant, shape, now):
                 return
-            self._add(tenant, shape, Operation.INSERT, via, frozenset(), now)
+            self._note(shape, Counted(tenant, shape.name, Operation.INSERT, via), old, was, now)
         else:
             assert was is not None
-            self._add(tenant, shape, Operation.HARD_DELETE, via, frozenset(), was)
+            gone = Counted(tenant, shape.name, Operation.HARD_DELETE, via)
+            before = self._note(shape, gone, old, was, now)
             if self._doing and self._doing.get(shape.root) == "U":
-                self._left = _Left(shape, was, tenant, via)
-        self._touch(tenant, shape, old, was, now)
+                self._left = _Left(shape, was, gone, before)
+
+    def _marked(self, shape: Shape, columns: frozenset[str], old: bytes | None, new: bytes) -> tuple[bool, bool]:
+        """Whether an update soft-deletes its row, and whether it undoes that."""
+        markers = shape.markers
+        if markers is None:
+            return False, False
+        if markers.marks(old, new):
+            return True, False
+        return False, old is not None and not columns.isdisjoint(SOFT_DELETE_COLUMNS)
+
+    def _note(
+        self, shape: Shape, counted: Counted, old: bytes | None, was: Texts | None, now: Texts | None
+    ) -> Counted | None:
+        """Count a change, and remember the row. Returns what that counted as before."""
+        former = None if was is None else shape.key_of(was)
+        key = None if now is None else shape.key_of(now)
+        whole = old is not None and old[:1] == _WHOLE
+        self._touched.note(counted.tenant, shape, was if whole else None, now, former, key)
+        if not shape.key:
+            return self._netting.note(counted, None, None)
+        if former is None and counted.operation is not Operation.INSERT:
+            former = key  # an update that did not change the key sends no old one
+        return self._netting.note(counted, former, key)
 
     def _was_moved(self, left: _Left, tenant: int, shape: Shape, now: Texts) -> bool:
         """Whether this row was deleted from another partition just before: then both are one UPDATE of it."""
         if left.shape.root != shape.root or left.shape.relation.oid == shape.relation.oid:
             return False
-        deleted = self._tallies[left.tenant, shape.name, Operation.HARD_DELETE]
-        deleted.add(left.via, -1)
-        del deleted.samples[deleted.rows :]
+        former = left.shape.key_of(left.row) if shape.key else None
+        self._netting.unsay(left.gone, left.before, former)
         before = dict(zip(left.shape.names, left.row, strict=True))
         after = dict(zip(shape.names, now, strict=True))
         columns = frozenset(name for name in after if before.get(name) != after[name]) - shape.computed
-        done = Operation.UPDATE if left.tenant == tenant else Operation.MOVE
-        for one in dict.fromkeys((left.tenant, tenant)):
-            self._add(one, shape, done, left.via, columns, now)
-        self._touched.note(tenant, shape, None, now)
+        done = Operation.UPDATE if left.gone.tenant == tenant else Operation.MOVE
+        counted = left.gone._replace(operation=done, columns=columns, to=tenant if done is Operation.MOVE else 0)
+        key = shape.key_of(now)
+        self._netting.note(counted, former, key if shape.key else None)
+        self._touched.note(tenant, shape, None, now, None, key)
         return True
 
     def _via(self, shape: Shape, operation: int, was: Texts | None, now: Texts | None) -> Via:
@@ -297,24 +310,6 @@ class Tally:
             return frozenset()
         return shape.changed(was, now)
 
-    def _add(
-        self, tenant: int, shape: Shape, operation: Operation, via: Via, columns: frozenset[str], row: Texts | None
-    ) -> None:
-        place = (tenant, shape.name, operation)
-        tally = self._tallies.get(place)
-        if tally is None:
-            tally = self._tallies[place] = _Tally()
-        tally.add(via)
-        if not columns <= tally.columns:
-            tally.columns |= columns
-        if len(tally.samples) < SAMPLES_MAX and shape.key and row is not None:
-            key = shape.key_of(row).split(b"\t")
-            tally.samples.append(", ".join(unescape(one).decode("utf-8", "replace") for one in key))
-
-    def _touch(self, tenant: int, shape: Shape, old: bytes | None, was: Texts | None, now: Texts | None) -> None:
-        whole = old is not None and old[:1] == _WHOLE
-        self._touched.note(tenant, shape, was if whole else None, now)
-
     # Results
 
     @property
@@ -323,9 +318,8 @@ class Tally:
 
     def effect(self) -> Effect:
         counts: dict[tuple[TenantKey, str, Operation], Count] = {}
-        for (tenant, table, operation), tally in self._tallies.items():
-            if tally.rows > 0:
-                counts[self._numbers.of(tenant).tenant.key, table, operation] = tally.count()
+        for (tenant, table, operation), count in self._netting.counts().items():
+            counts[self._numbers.of(tenant).tenant.key, table, operation] = count
         for table, rows in self._emptied.items():
             for key, number in rows.items():
                 if number:

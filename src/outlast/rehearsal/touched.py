@@ -35,8 +35,16 @@ class Touched:
         """The newest shape of a table says what its digests cover."""
         self._keyed[shape.root] = (shape.key_names, shape.columns)
 
-    def note(self, tenant: int, shape: Shape, was: Texts | None, now: Texts | None) -> None:
-        """A row of this tenant was as `was` (None: it was not there) and is as `now` (None: it is gone).
+    def note(
+        self,
+        tenant: int,
+        shape: Shape,
+        was: Texts | None,
+        now: Texts | None,
+        former: bytes | None,
+        key: bytes | None,
+    ) -> None:
+        """A row of this tenant was as `was` (None: it was not there) and is as `now` (None: it is gone), by these keys.
 
         An old row that is not known as a whole is given as None, and a new one likewise.
         """
@@ -45,8 +53,6 @@ class Touched:
         rows = self._rows.get(shape.root)
         if rows is None:
             rows = self._rows[shape.root] = {}
-        former = None if was is None else shape.key_of(was)
-        key = None if now is None else shape.key_of(now)
         if not shape.plain:
             was = None if was is None else shape.covered(was)
             now = None if now is None else shape.covered(now)
@@ -59,6 +65,12 @@ class Touched:
             self._leave(rows, former, tenant, was)
         if now is not None and key is not None:
             self._arrive(rows, key, tenant, was if key == former else None, now)
+
+    def empty(self, root: TableName) -> None:
+        """All rows of a table go."""
+        rows = self._rows.get(root, {})
+        for key, (tenant, before, _, _) in rows.items():
+            rows[key] = (tenant, before, None, {})
 
     def _leave(self, rows: dict[bytes, _Row], key: bytes, tenant: int, was: Texts) -> None:
         first = rows.get(key)

@@ -7,7 +7,7 @@ which a person should read them: first the table that gives it away.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +28,7 @@ from outlast.rehearsal.finding import (
     some_text,
     span_text,
 )
+from outlast.rehearsal.naming import Meant, ambiguities, meant
 from outlast.rehearsal.observed import Alteration, Doubt, Inconclusive, Observed, SchemaChange
 
 
@@ -90,8 +91,10 @@ def judge(
         intent = Intent(tenants=None)
     else:
         findings += _adoption(intent)
-        outside = _outside(observed, intent)
-        findings += _tenants(observed, intent, outside)
+        found = meant(observed, intent.tenants or ())
+        findings += ambiguities(observed, meant(observed, (*(intent.tenants or ()), *intent.canary)))
+        outside = _outside(observed, intent, found)
+        findings += _tenants(observed, intent, outside, found)
     seen = _totals(observed)
     findings += _effects(seen, intent, observed, markers)
     findings += _schema(observed, intent)
@@ -136,37 +139,28 @@ def _adoption(intent: Intent) -> Iterator[Finding]:
         yield Finding(FindingKind.DRAFTED, told, weight=Weight.SCRIPT)
 
 
-def _listed(intent: Intent, tenants: Mapping[TenantKey, Tenant], touched: Iterable[TenantKey]) -> set[TenantKey]:
-    names = set(intent.tenants or ())
-    return {key for key in touched if key in names or (tenants.get(key, Tenant(key)).label or key) in names}
-
-
-def _outside(observed: Observed, intent: Intent) -> tuple[Tenant, ...]:
+def _outside(observed: Observed, intent: Intent, found: Meant) -> tuple[Tenant, ...]:
     """Tenants that were touched and are not listed. Rows that are shared are declared by their table alone."""
     if intent.tenants is None:
         return ()
     touched = [tenant for tenant in observed.effect.tenants if tenant != SHARED]
-    listed = _listed(intent, observed.tenants, touched)
-    return tuple(observed.tenants.get(key, Tenant(key)) for key in touched if key not in listed)
+    return tuple(observed.tenants.get(key, Tenant(key)) for key in touched if key not in found.tenants)
 
 
-def _tenants(observed: Observed, intent: Intent, outside: Sequence[Tenant]) -> Iterator[Finding]:
+def _tenants(observed: Observed, intent: Intent, outside: Sequence[Tenant], found: Meant) -> Iterator[Finding]:
     if outside:
         keys = tuple(tenant.key for tenant in outside)
         rows = sum(count.rows for (tenant, _, _), count in observed.effect.counts.items() if tenant in keys)
         listed = f"{number_text(len(intent.tenants or ()), 'tenant')} listed" if intent.tenants else "none is listed"
         told = f"{number_text(len(keys), 'tenant')} outside the list touched ({listed}): {some_text(map(str, outside))}"
         yield Finding(FindingKind.TENANTS, told, rows=rows, tenants=keys, weight=Weight.TENANTS)
-    touched = {str(name) for key in observed.effect.tenants for name in _names_of(observed, key)}
-    missed = [name for name in intent.tenants or () if name not in touched]
+    touched = set(observed.effect.tenants)
+    missed = [
+        name for name in intent.tenants or () if name not in found.ambiguous and found.keys.get(name) not in touched
+    ]
     if missed:
         told = f"{number_text(len(missed), 'listed tenant')} not touched at all: {some_text(missed)}"
         yield Finding(FindingKind.UNTOUCHED, told, weight=Weight.FEW)
-
-
-def _names_of(observed: Observed, key: TenantKey) -> tuple[str, ...]:
-    label = observed.tenants.get(key, Tenant(key)).label
-    return (key,) if label is None else (key, label)
 
 
 def _effects(

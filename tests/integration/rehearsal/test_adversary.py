@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from outlast.core.errors import OutlastError, Refused
+from outlast.rehearsal.draft import draft_intent
+from outlast.rehearsal.finding import FindingKind
 from outlast.rehearsal.observed import Doubt
 from outlast.rehearsal.script import read_script
 from outlast.rehearsal.taking import NotAsRehearsedError
+from outlast.rehearsal.verdict import Outcome, judge
 from tests.rehearsals import Playground, playground
 from tests.servers import Server
 
@@ -223,3 +227,47 @@ def test_what_is_reached_without_being_named_is_not_run(place: Playground, reach
     with pytest.raises(Refused, match=r"call outside the transaction \(reaches → COPY\)"):
         place.run(UPDATE, receipt)
     assert place.recorded == []
+
+
+RENAMED = "-- outlast: tenants {}\n-- outlast: effect public.sites update(name) rows={}\n"
+
+
+@pytest.mark.parametrize("name", ["site-1", "acme", "1"])
+def test_a_tenant_that_is_renamed_is_listed_by_any_of_its_names(place: Playground, name: str) -> None:
+    """As production knows it, as the script calls it, or by its key."""
+    text = "UPDATE sites SET name = 'acme' WHERE id = 1"
+    verdict, observed = place.rehearse(RENAMED.format(name, 1) + text)
+    assert verdict.outcome is Outcome.WITHIN, verdict.findings
+    assert draft_intent(observed, "ann").tenants == ("site-1",)
+
+
+@pytest.mark.parametrize(
+    ("text", "listed"),
+    [
+        # two that swap their names
+        (
+            "UPDATE sites SET name = CASE name WHEN 'site-1' THEN 'site-2' ELSE 'site-1' END WHERE id <= 2",
+            "site-1, site-2",
+        ),
+        # one that takes the name of another, which had to give it up
+        ("UPDATE sites SET name = 'gone' WHERE id = 1; UPDATE sites SET name = 'site-1' WHERE id = 2", "gone, site-1"),
+        # one that takes the name of another, which keeps it
+        ("UPDATE sites SET name = 'site-3' WHERE id IN (1, 2)", "site-1, site-3"),
+    ],
+)
+def test_no_tenant_stands_for_another_by_its_label(place: Playground, text: str, listed: str) -> None:
+    """A label that is one tenant's before the script and another's after it means nobody; a key is always itself."""
+    verdict, observed = place.rehearse(RENAMED.format(listed, 2) + text)
+    assert verdict.outcome is Outcome.BLOCKED
+    assert verdict.findings[0].kind is FindingKind.AMBIGUOUS
+    assert "List them by their keys" in verdict.findings[0].message
+    verdict, _ = place.rehearse(RENAMED.format("1, 2", 2) + text)
+    assert verdict.outcome is Outcome.WITHIN, verdict.findings
+    draft = draft_intent(observed, "ann")
+    assert judge(observed, replace(draft, why="", adopted_by="bob")).outcome is Outcome.WITHIN
+
+
+def test_a_label_that_is_anothers_key_means_that_key(place: Playground) -> None:
+    """As everywhere: keys go first."""
+    verdict, _ = place.rehearse(RENAMED.format("2", 1) + "UPDATE sites SET name = '2' WHERE id = 1")
+    assert [one.kind for one in verdict.findings] == [FindingKind.TENANTS, FindingKind.UNTOUCHED]

@@ -83,7 +83,7 @@ def test_a_large_script_is_counted_while_it_runs(place: Playground) -> None:
         ("public.sites", Operation.HARD_DELETE): 5,
         ("public.pages", Operation.HARD_DELETE): half,
         ("public.notes", Operation.HARD_DELETE): half,
-        ("public.notes", Operation.UPDATE): half,
+        ("public.notes", Operation.UPDATE): ROWS // 5,  # the others of them were deleted after all
     }
     pages = found.effect.counts[TenantKey("3"), "public.pages", Operation.HARD_DELETE]
     assert (pages.rows, pages.cascaded) == (ROWS // 10, ROWS // 10)
@@ -125,7 +125,7 @@ def test_a_table_that_changes_its_columns_on_the_way(place: Playground) -> None:
     """
     found = observed(place, script(text))
     counts = [found.effect.counts[TenantKey(str(n)), "public.pages", Operation.UPDATE] for n in range(10)]
-    assert sum(count.rows for count in counts) == ROWS + 5000
+    assert sum(count.rows for count in counts) == ROWS  # one row once
     assert {column for count in counts for column in count.columns} == {"body", "seen"}
 
 
