@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from outlast.cli import following_setup, retaining
+from outlast.cli.carrying_out import Way, carry_out
 from outlast.cli.opening import Invocation
-from outlast.cli.restore import Way, carry_out
 from outlast.cli.restoring import entries_of
 from outlast.core.errors import ExitCode, NotFoundError, Refused, UsageError
 from outlast.core.plan import Plan

@@ -21,9 +21,9 @@ from outlast.jobs.progress import Progress
 from outlast.jobs.unfinished import may_be_unfinished
 
 if TYPE_CHECKING:
+    from outlast.cli.carrying_out import Way
     from outlast.cli.opening import Invocation
     from outlast.cli.output import Progress as Bar
-    from outlast.cli.restore import Way
     from outlast.core.tenant import TenantKey
     from outlast.jobs.queue import JobStatus, Place, Queue
     from outlast.vault.reader import TenantEntry

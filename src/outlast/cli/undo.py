@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.apply import find_plan
+from outlast.cli.carrying_out import Way, carry_out
 from outlast.cli.opening import Invocation
-from outlast.cli.restore import Way, carry_out
 from outlast.cli.restoring import committed_in, entries_of, target_of
 from outlast.core.errors import ExitCode, NotFoundError, Refused, UsageError
 from outlast.core.plan import Plan, TenantState, new_plan_id

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from outlast.core.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Lsn:
@@ -56,3 +58,17 @@ class Moment:
         return cls(
             datetime.fromisoformat(data["time"]), Lsn.parse(data["low"]), Lsn.parse(data["high"]), data["snapshot"]
         )
+
+
+def parse_moment(text: str) -> Lsn | datetime:
+    """An LSN, or a timestamp (UTC where it names no zone). Raises UsageError."""
+    try:
+        if "/" in text:
+            return Lsn.parse(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not a moment",
+            hint="Write latest, run:7, a timestamp such as 2026-11-23T10:15:00Z, or an LSN such as 16/B374D848.",
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

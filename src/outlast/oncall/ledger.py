@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import secrets as randomness
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from outlast.core.page import Page
-from outlast.core.page import Responder as Wanted
 from outlast.oncall.escalation import LEASE, Escalation, Notice, NoticeState, PlannedStep, State, StepState, wakes_at
+from outlast.oncall.ledger_rows import moment as moment
+from outlast.oncall.ledger_rows import notice_of, page_json, page_of, planned_of, step_json
 from outlast.oncall.people import Person
 from outlast.oncall.policy import Step
 from outlast.oncall.schedule import Responder
@@ -36,10 +36,6 @@ class Record:
     escalation: Escalation
     names: Mapping[int, str]  # of people, by notice
     told: Mapping[int, str]  # outcomes, by notice
-
-
-def moment(seconds: float | None) -> datetime:
-    return datetime.fromtimestamp(seconds or 0.0, UTC)
 
 
 def known_key(connection: Connection) -> bytes | None:
@@ -67,7 +63,7 @@ def add(connection: Connection, page: Page, now: datetime) -> bool:
     connection.execute(
         insert(pages).values(
             alert_id=page.alert_id,
-            page=_page_json(page),
+            page=page_json(page),
             at=now.timestamp(),
             state=State.ESCALATING,
             planned=False,
@@ -120,7 +116,7 @@ def add_step(connection: Connection, alert_id: str, one: PlannedStep) -> None:
             round=one.round,
             number=one.number,
             due_at=one.due.timestamp(),
-            step=_step_json(one.step),
+            step=step_json(one.step),
             fresh_since=one.fresh_since.timestamp() if one.fresh_since else None,
             state=StepState.WAITING,
         )
@@ -357,14 +353,14 @@ def record(connection: Connection, alert_id: str) -> Record | None:
         alert_id,
         State(one["state"]),
         moment(one["acknowledged_at"]) if one["acknowledged_at"] else None,
-        tuple(_planned(step) for step in planned if step["round"] >= one["round"]),
-        tuple(_notice(notice) for notice in told if notice["round"] >= one["round"]),
+        tuple(planned_of(step) for step in planned if step["round"] >= one["round"]),
+        tuple(notice_of(notice) for notice in told if notice["round"] >= one["round"]),
         moment(one["close_at"]) if one["close_at"] else None,
         moment(one["shout_at"]) if one["shout_at"] else None,
         one["shouted_at"] is not None,
     )
     return Record(
-        _page_of(one["page"]),
+        page_of(one["page"]),
         moment(one["at"]),
         one["planned"],
         one["round"],
@@ -388,66 +384,3 @@ def rewake(connection: Connection, alert_id: str, under_way: frozenset[int], now
     if found is None:
         return
     wake(connection, alert_id, wakes_at(found.escalation, now, under_way))
-
-
-def _planned(row: Mapping[Any, Any]) -> PlannedStep:
-    return PlannedStep(
-        row["round"],
-        row["number"],
-        moment(row["due_at"]),
-        _step_of(row["step"]),
-        moment(row["fresh_since"]) if row["fresh_since"] else None,
-        StepState(row["state"]),
-        row["people"],
-    )
-
-
-def _notice(row: Mapping[Any, Any]) -> Notice:
-    return Notice(
-        row["id"],
-        row["round"],
-        row["number"],
-        row["person"],
-        row["method"],
-        row["address"],
-        moment(row["due_at"]),
-        NoticeState(row["state"]),
-        row["tries"],
-        moment(row["lease_until"]) if row["lease_until"] is not None else None,
-    )
-
-
-def _page_json(page: Page) -> str:
-    return json.dumps(asdict(page) | {"at": page.at.timestamp()}, ensure_ascii=False)
-
-
-def _page_of(text: str) -> Page:
-    given = json.loads(text)
-    wanted = tuple(Wanted(**one) for one in given.pop("responders"))
-    return Page(**given | {"at": moment(given["at"]), "responders": wanted, "tags": tuple(given["tags"])})
-
-
-def _step_json(step: Step) -> str:
-    one = step.recipient
-    recipient = {"kind": one.kind, "id": one.id, "name": one.name}
-    return json.dumps(
-        {
-            "after": step.after.total_seconds(),
-            "source": step.source,
-            "recipient": recipient,
-            "notify": step.notify,
-            "unacknowledged": step.unacknowledged,
-        },
-        ensure_ascii=False,
-    )
-
-
-def _step_of(text: str) -> Step:
-    given = json.loads(text)
-    return Step(
-        timedelta(seconds=given["after"]),
-        given["source"],
-        Responder(**given["recipient"]),
-        given["notify"],
-        given["unacknowledged"],
-    )

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from outlast.capture.spool import Spool
 from outlast.core.errors import NotFoundError, UsageError
-from outlast.core.moment import Lsn, Moment
+from outlast.core.moment import Lsn, Moment, parse_moment
 from outlast.vault.epochs import Base, Epoch
-from outlast.vault.reader import Vault, parse_moment
+from outlast.vault.reader import Vault
 from outlast.vault.run import RunRecord
 from outlast.vault.segment import SegmentHeader, TransactionSummary
 from outlast.vault.timeline import Timeline

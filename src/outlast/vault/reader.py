@@ -11,13 +11,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import groupby
 
-import zstandard
-
-from outlast.core.errors import CorruptionError, NotFoundError, UsageError, VaultError
-from outlast.core.moment import Lsn
+from outlast.core.errors import CorruptionError, NotFoundError, VaultError
+from outlast.core.moment import Lsn, parse_moment
 from outlast.core.tenant import RESERVED, Tenant, TenantKey
 from outlast.vault.finding import find_tenants
 from outlast.vault.header import HEADER_PATH as HEADER_PATH
@@ -29,12 +26,12 @@ from outlast.vault.keys import Identity, key_path
 from outlast.vault.lineage import Span
 from outlast.vault.manifest import ChunkRef, Head, Manifest, TableManifest
 from outlast.vault.marks import Ledger, load_ledger
-from outlast.vault.pack import TRAILER_BYTES, pack_path, parse_trailer
+from outlast.vault.pack import pack_path
+from outlast.vault.packs import decompress, get_pack, split_pack
 from outlast.vault.recent import Recent
 from outlast.vault.run import RunDetails, RunIndex, RunRecord, load_index, read_record, records_before, run_path, runs
 from outlast.vault.signature import NAMESPACE_MANIFEST, armored_bytes, verify
 from outlast.vault.store import ObjectMissingError, Store
-from outlast.vault.zstd import read_frames
 
 _FETCHES_AT_ONCE = 4
 _SIGNATURE_BYTES = armored_bytes(NAMESPACE_MANIFEST)
@@ -378,45 +375,3 @@ def _rows(source: str, entry: TenantEntry, refs: Sequence[ChunkRef], plain: byte
             path = pack_path(source, entry.prefix, ref.pack)
             raise CorruptionError(f"rows in {path} at {ref.box_offset} are not those that were written", code="chunk")
         yield ref, data
-
-
-def get_pack(store: Store, path: str) -> bytes:
-    """A whole pack whose bytes are the ones that it is named after. Raises CorruptionError."""
-    data = store.get(path)
-    if hashlib.sha256(data).hexdigest() != path.rpartition("/")[2]:
-        raise CorruptionError(
-            f"the bytes of {path} are not those that were written",
-            hint="`outlast verify` lists all damage; a copy or an older version of the object may still be whole.",
-            code="changed-bytes",
-        )
-    return data
-
-
-def split_pack(pack: bytes, head: Head, path: str) -> tuple[bytes, bytes]:
-    """The sealed manifest that `head` points to in a pack's bytes, and its signature. Raises CorruptionError."""
-    trailer = parse_trailer(pack[-TRAILER_BYTES:], len(pack), path)
-    if (trailer.manifest_offset, trailer.manifest_length) != (head.offset, head.length):
-        raise CorruptionError(f"{path} has its manifest elsewhere than the run record says", code="trailer")
-    end = head.offset + head.length
-    return pack[head.offset : end], pack[end:-TRAILER_BYTES]
-
-
-def decompress(data: bytes, what: str, size_bytes_max: int = -1) -> bytes:
-    """What concatenated zstd frames hold, or its beginning: anyone can seal to a public key, so a box may be a bomb."""
-    try:
-        return read_frames(data, size_bytes_max)
-    except zstandard.ZstdError as error:
-        raise CorruptionError(f"{what} cannot be decompressed", code="zstd") from error
-
-
-def parse_moment(text: str) -> Lsn | datetime:
-    try:
-        if "/" in text:
-            return Lsn.parse(text)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is not a moment",
-            hint="Write latest, run:7, a timestamp such as 2026-11-23T10:15:00Z, or an LSN such as 16/B374D848.",
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

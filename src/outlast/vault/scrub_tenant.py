@@ -15,7 +15,8 @@ from outlast.vault.lineage import Lineage, Span
 from outlast.vault.manifest import ChunkRef, Head, LogBox, Manifest
 from outlast.vault.marks import Ledger
 from outlast.vault.pack import TRAILER_BYTES, Trailer, pack_path, parse_trailer
-from outlast.vault.reader import TenantEntry, Vault, decompress, get_pack
+from outlast.vault.packs import decompress, get_pack
+from outlast.vault.reader import TenantEntry, Vault
 from outlast.vault.scrub_findings import Finding, Level
 from outlast.vault.signature import NAMESPACE_MANIFEST, verify
 

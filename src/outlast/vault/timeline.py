@@ -19,7 +19,8 @@ from outlast.core.tenant import Tenant, TenantKey
 from outlast.vault.epochs import Base, Epoch, Epochs
 from outlast.vault.manifest import ChunkRef, Head, LogBox, Manifest
 from outlast.vault.pack import pack_path
-from outlast.vault.reader import TenantEntry, Vault, decompress
+from outlast.vault.packs import decompress
+from outlast.vault.reader import TenantEntry, Vault
 from outlast.vault.replay import Carried, Replay, Shelf, Spooling, TableState, root_of
 from outlast.vault.run import RunIndex
 from outlast.vault.segment import Gap, SegmentHeader

@@ -19,7 +19,7 @@ from outlast.core.row import KeyKind
 from outlast.core.tenant import Tenant, TenantKey
 from outlast.vault.keys import Identity, seal
 from outlast.vault.pack import TRAILER_BYTES, PackBuilder, parse_trailer
-from outlast.vault.reader import decompress, get_pack
+from outlast.vault.packs import decompress, get_pack
 from outlast.vault.record import newer_format
 from outlast.vault.signature import Signer, verify
 from outlast.vault.store import AlreadyExistsError, Store
