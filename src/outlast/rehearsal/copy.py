@@ -54,7 +54,7 @@ SERVING: Mapping[str, str] = {
     "max_replication_slots": "4",
     "max_prepared_transactions": "8",
     "autovacuum": "off",
-    "log_min_messages": "log",
+    "log_min_messages": "error",  # which takes in LOG: what was tried and failed is read there
     "log_line_prefix": "%p [%a] ",
     "max_worker_processes": "8",
 }

@@ -1,7 +1,8 @@
-"""What reaches out of a database, made harmless in a copy: dblink, foreign servers. Attempts stand in the server's log.
+"""What reaches out of a database, made harmless in a copy: dblink, foreign servers, a clone's subscriptions.
 
-Subscriptions are never made (copy_schema.py), and a scheduler's worker does not run, since nothing is preloaded. Where
-the system gives the server a place of its own (isolation.py), nothing is reached by any other way either.
+In a copy of ours subscriptions are never made (copy_schema.py), and a scheduler's worker does not run, since nothing is
+preloaded. Attempts stand in the server's log; what is put into a scheduler's tables stands in the effect. Where the
+system gives the server a place of its own (isolation.py), nothing is reached by any other way either.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from outlast.core.effect import Effect
 from outlast.rehearsal.observed import Attempt
 
 NOWHERE = "/outlast/nothing-is-reached-from-a-rehearsal"
@@ -21,7 +23,10 @@ NOWHERE = "/outlast/nothing-is-reached-from-a-rehearsal"
 _MARK = "outlast attempt: "
 _DBLINK = ("dblink", "dblink_connect", "dblink_connect_u", "dblink_exec", "dblink_open", "dblink_send_query")
 _FOREIGN = re.compile(r'ERROR:  could not connect to server "([^"]*)"')
+_PUBLISHER = re.compile(r'ERROR:  (?:subscription "([^"]*)" )?could not connect to the publisher')
 _PROGRAM = re.compile(r'ERROR:  program "([^"]*)" failed')
+_JOBS = frozenset({"cron.job", "pgagent.pga_job", "pgagent.pga_jobstep", "pgagent.pga_schedule"})
+"""Where schedulers keep their jobs."""
 _ATTEMPT = re.compile(re.escape(_MARK) + r"([a-z-]+) (.*)")
 
 
@@ -46,19 +51,37 @@ def disarm(connection: psycopg.Connection[Any]) -> list[str]:
         )
     if functions:
         done.append("dblink is disarmed")
+    return [*done, *_disarm_servers(connection), *_disarm_subscriptions(connection)]
+
+
+def _disarm_servers(connection: psycopg.Connection[Any]) -> list[str]:
+    """All that says where a server is gives way to one place where nothing is: an address would be taken before it, and
+    a service may name one."""
     servers = connection.execute(
-        "SELECT s.srvname, s.srvoptions::text LIKE '%host=%' FROM pg_catalog.pg_foreign_server AS s"
-        " JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid = s.srvfdw"
+        "SELECT s.srvname, ARRAY(SELECT o.option_name FROM pg_catalog.pg_options_to_table(s.srvoptions) AS o)"
+        " FROM pg_catalog.pg_foreign_server AS s JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid = s.srvfdw"
         " WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw')"
     ).fetchall()
-    for name, has_host in servers:
+    for name, options in servers:
+        changes = [sql.SQL("DROP {}").format(sql.Identifier(one)) for one in options if one in ("hostaddr", "service")]
+        there = sql.SQL("SET" if "host" in options else "ADD")
+        changes.append(sql.SQL("{} host {}").format(there, sql.Literal(NOWHERE)))
         connection.execute(
-            sql.SQL("ALTER SERVER {} OPTIONS ({} host {})").format(
-                sql.Identifier(name), sql.SQL("SET" if has_host else "ADD"), sql.Literal(NOWHERE)
-            )
+            sql.SQL("ALTER SERVER {} OPTIONS ({})").format(sql.Identifier(name), sql.SQL(", ").join(changes))
         )
-        done.append(f"foreign server {name} is disarmed")
-    return done
+    return [f"foreign server {name} is disarmed" for name, _ in servers]
+
+
+def _disarm_subscriptions(connection: psycopg.Connection[Any]) -> list[str]:
+    """A clone may have some. Without its slot's name one cannot be enabled again, and to drop it asks nobody."""
+    names = connection.execute(
+        "SELECT s.subname FROM pg_catalog.pg_subscription AS s WHERE s.subdbid = (SELECT d.oid"
+        " FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())"
+    ).fetchall()
+    for (name,) in names:
+        connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(sql.Identifier(name)))
+    return [f"subscription {name} is disabled" for (name,) in names]
 
 
 def attempts(log: Iterable[str]) -> tuple[Attempt, ...]:
@@ -70,4 +93,12 @@ def attempts(log: Iterable[str]) -> tuple[Attempt, ...]:
                 found[Attempt(kind, match[1])] = None
         if match := _ATTEMPT.search(line):
             found[Attempt(match[1], match[2])] = None
+        if match := _PUBLISHER.search(line):
+            found[Attempt("subscription", match[1] or "a publisher")] = None
     return tuple(found)
+
+
+def scheduled(effect: Effect) -> tuple[Attempt, ...]:
+    """What the script left for a scheduler to do: that happens later, and no rehearsal shows it."""
+    tables = sorted({table for _, table, _ in effect.counts if table in _JOBS})
+    return tuple(Attempt("cron", f"{table}: what a scheduler does later is not rehearsed") for table in tables)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import psycopg
 
 from outlast.capture.routes import Tables, look
 from outlast.capture.routing import Router
+from outlast.core.effect import Effect
 from outlast.core.errors import OutlastError, SourceError
 from outlast.core.moment import Lsn
 from outlast.core.table import TableName
@@ -26,16 +27,18 @@ from outlast.core.tenant import Tenant, TenantKey
 from outlast.rehearsal import state
 from outlast.rehearsal.cascades import Cascades
 from outlast.rehearsal.copy import Copy
-from outlast.rehearsal.disarming import attempts
+from outlast.rehearsal.disarming import attempts, scheduled
 from outlast.rehearsal.instruments import END, SLOT, computed_columns, read_tables, read_watch, tampered
 from outlast.rehearsal.observed import (
     Alteration,
+    Attempt,
     Circumstances,
     Doubt,
     Inconclusive,
     Observed,
     SchemaChange,
 )
+from outlast.rehearsal.reach import Reachable, outside_calls
 from outlast.rehearsal.reading import Reader
 from outlast.rehearsal.routes import ROUTES, Routes, set_aside
 from outlast.rehearsal.said import Said, statements_in
@@ -47,6 +50,7 @@ from outlast.sources.postgres.schema import Catalog
 from outlast.sources.postgres.session import Target, connect
 from outlast.sources.postgres.slot import drop_slot
 from outlast.sources.postgres.slot_making import create_slot
+from outlast.sources.postgres.statements import statement
 
 
 @dataclass
@@ -67,6 +71,7 @@ class Observation:
             self.watch = stack.enter_context(closing(_session(self.copy.url)))
             self._before = state.read_state(self.watch)
             self._watch = read_watch(self.watch)
+            self._reachable = [Reachable(*row) for row in self.watch.execute(statement("run_functions"))]
             with closing(connect(target, role="rehearse", autocommit=True)) as session, session.transaction():
                 self._tables = look(session, self.settings, Names(SLOT))
             if self.aside:
@@ -143,16 +148,21 @@ class Observation:
         capture_s: float,
     ) -> Observed:
         facts, log = self.copy.facts, self._log()
-        said = Said.of(statements_in(log) if circumstances.command else trial.statements)
+        statements = tuple(statements_in(log)) if circumstances.command else trial.statements
+        said = Said.of(statements)
         effect = tally.effect()
         dropped = [_dropped(one) for one in tally.dropped if one.kind in _KINDS]
+        schema = state.schema_changes(self._before, after, dropped, facts.rows)
+        tried = attempts(log)
         return Observed(
             circumstances=circumstances,
             effect=effect,
             tenants=self._named(effect.tenants),
             formerly=facts.tenants,
-            schema=state.schema_changes(self._before, after, dropped, facts.rows),
-            inconclusive=tuple(sorted({*facts.points, *self._points(tally)})),
+            schema=schema,
+            inconclusive=tuple(
+                sorted({*facts.points, *self._points(tally), *self._outside(statements, effect, schema, tried)})
+            ),
             truncated=tally.truncated(),
             rewritten=state.rewritten(self._before, after),
             locks=tuple(sorted(trial.locks)),
@@ -163,7 +173,7 @@ class Observation:
             transactions=tally.transactions,
             large_objects=state.large_objects_changed(self._before, after),
             notified=tuple(dict.fromkeys([*tally.notified, *said.notified])),
-            attempts=attempts(log),
+            attempts=(*tried, *scheduled(effect)),
             unguarded=tuple(said.unguarded),
             error=trial.error,
             wal_bytes=wal_bytes,
@@ -183,6 +193,20 @@ class Observation:
         if tally.overflown:
             points.append(Inconclusive(Doubt.KEYS, "more rows were touched than a receipt can hold"))
         return points
+
+    def _outside(
+        self, statements: Sequence[str], effect: Effect, schema: Sequence[SchemaChange], tried: Sequence[Attempt]
+    ) -> Iterator[Inconclusive]:
+        """Where the script came to what is outside the copy, or can come to it: none of that was rehearsed."""
+        touched = {table for _, table, _ in effect.counts}
+        for one in outside_calls(" ".join(statements), self._reachable, touched):
+            yield Inconclusive(Doubt.ATTEMPT, one)
+        for attempt in tried:
+            yield Inconclusive(Doubt.ATTEMPT, f"{attempt.kind} {attempt.what} was tried, and kept from reaching out")
+        for change in schema:
+            if change.kind == "foreign server" and change.alteration is not Alteration.DROPPED:
+                told = f"{change}: what was reached by it, no copy can tell"
+                yield Inconclusive(Doubt.ATTEMPT, told)
 
     def _named(self, tenants: tuple[TenantKey, ...]) -> Mapping[TenantKey, Tenant]:
         """Those that were touched, by the names that they have now: the script may have renamed or made them."""

@@ -25,7 +25,7 @@ from outlast.rehearsal.imaging import changes_by_tenant, fill
 from outlast.rehearsal.observed import Doubt, RowCounters
 from outlast.rehearsal.performing import Settings, perform
 from outlast.rehearsal.proving import Clock, Outcome, Proof, counter_differences, net_counters
-from outlast.rehearsal.reach import outside_calls
+from outlast.rehearsal.reach import Reachable, outside_calls
 from outlast.rehearsal.receipt import KeyedTable, Receipt, schema_digest
 from outlast.rehearsal.script import Script
 from outlast.rehearsal.taking import Difference, NotAsRehearsedError, Taken, check_emptied, take
@@ -264,14 +264,9 @@ class _Work:
         if Doubt.ATTEMPT.value in receipt.accepted:
             return
         touched = {one.table for one in receipt.tables} | set(receipt.counters)
-        functions: dict[str, str] = {}
-        fired = []
-        for name, body, tables, unasked in self.connection.execute(statement("run_functions")):
-            functions[name] = body
-            if unasked or touched & set(tables or ()):
-                fired.append(name)
+        reachable = [Reachable(*row) for row in self.connection.execute(statement("run_functions"))]
         text = " ".join(one.text for one in self.part.script.statements)
-        if found := outside_calls(text, fired, functions):
+        if found := outside_calls(text, reachable, touched):
             raise Refused(
                 f"cannot run it guarded: it can come to a call outside the transaction ({found[0]})",
                 hint=f"Take that out; or, where it is known to do no harm, let the intent say: accept {Doubt.ATTEMPT}",

@@ -34,7 +34,8 @@ class Statement:
 class Script:
     """A script as it is run: its variables are replaced. `refusals` say what it holds that is not run at all.
 
-    `unguarded` are the statements that cannot run in a transaction. `text` is the file's, before replacing.
+    `unguarded` are the statements that cannot run in a transaction. `outward` says what is not run on a copy either,
+    since it would act on this host. `text` is the file's, before replacing.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Script:
     statements: tuple[Statement, ...]
     unguarded: tuple[Statement, ...] = ()
     refusals: tuple[str, ...] = ()
+    outward: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -70,8 +72,10 @@ def read_script(text: str, name: str, arguments: Mapping[str, str] | None = None
     found, transactional = _without_frame(found)
     refusals += transactional
     unguarded = []
+    outward = []
     for statement, node in found:
         refusals += [f"line {statement.line}: {reason}" for reason in _refused(statement, node)]
+        outward += [f"line {statement.line} ({statement.kind})"] if _acts_on_host(statement, node) else []
         if _cannot_be_in_transaction(node):
             unguarded.append(statement)
     statements = tuple(statement for statement, _ in found)
@@ -80,7 +84,8 @@ def read_script(text: str, name: str, arguments: Mapping[str, str] | None = None
     if unguarded and len(unguarded) < len(statements):
         one = unguarded[0]
         refusals.append(f"line {one.line}: {one.kind} cannot run in a transaction, and stands among others that must")
-    return Script(name, text, tuple(sorted(given.items())), statements, tuple(unguarded), tuple(refusals))
+    arguments_given = tuple(sorted(given.items()))
+    return Script(name, text, arguments_given, statements, tuple(unguarded), tuple(refusals), tuple(outward))
 
 
 _Found = tuple[Statement, Any]
@@ -112,7 +117,7 @@ def _parsed(sql: str, name: str) -> Iterator[_Found]:
         line = sql.count("\n", 0, int(at)) + 1
         raise UsageError(
             f"{name}:{line}: {told}",
-            hint=_syntax_hint(sql),
+            hint=_syntax_hint(sql, int(at)),
             code="script",
         ) from None
     for raw in found:
@@ -123,7 +128,9 @@ def _parsed(sql: str, name: str) -> Iterator[_Found]:
         yield Statement(text, sql.count("\n", 0, start) + 1, _kind(text)), raw.stmt
 
 
-def _syntax_hint(sql: str) -> str:
+def _syntax_hint(sql: str, at: int) -> str:
+    if match := re.match(r"\s*(\\\S+)", sql[at:]):
+        return f"{match[1]} is a command of psql's own, which Outlast does not run: end the statement by a semicolon."
     if re.search(r"\bcopy\b[^;]*\bfrom\s+stdin\b", sql, re.IGNORECASE):
         return "Rows after COPY … FROM STDIN are for psql alone: write them as INSERT."
     if re.search(r"[^:]:[A-Za-z_]\w*", sql):
@@ -195,6 +202,8 @@ _SETTINGS = ("session_replication_role", "track_counts", "default_transaction_is
 
 _SETTING = re.compile(rf"\b({'|'.join(_SETTINGS)})\b", re.I)
 
+_UNTRUSTED = r"\bdo\b.*\blanguage\s+\W*(?:pl\w+u)\b"
+
 _NEVER = {
     r"\bdisable\s+trigger\s+(?:all|user|\W*RI_ConstraintTrigger\w*)\b": (
         "DISABLE TRIGGER ALL or USER: foreign keys, and what watches a rehearsal, would be off (name the trigger)"
@@ -203,7 +212,7 @@ _NEVER = {
     r"\boutlast_rehearsal\b": "outlast_rehearsal is what watches a rehearsal",
     r"\b(?:insert\s+into|update|delete\s+from|merge\s+into)\s+(?:only\s+)?\W*"
     r"(?:pg_catalog\W*\.|pg_(?!temp\b|catalog\b)\w+)": "it writes to the server's own catalog",
-    r"\bdo\b.*\blanguage\s+\W*(?:pl\w+u)\b": "DO in a language that can do anything outside the transaction",
+    _UNTRUSTED: "DO in a language that can do anything outside the transaction",
 }
 """What is run by nobody, wherever in a statement it stands, and why."""
 
@@ -230,6 +239,20 @@ def _refused(statement: Statement, node: Any) -> Iterator[str]:
         yield "SET TRANSACTION: Outlast runs it as REPEATABLE READ"
     if isinstance(node, ast.DiscardStmt):
         yield "DISCARD throws away what the session needs"
+
+
+def _acts_on_host(statement: Statement, node: Any) -> bool:
+    """Whether a statement reads or writes files, runs programs or loads code. A copy's server is on this host."""
+    from pglast import ast
+
+    code = _code(statement.text)
+    called = OUTSIDE.search(code)
+    return (
+        isinstance(node, ast.LoadStmt)
+        or (isinstance(node, ast.CopyStmt) and node.filename is not None)
+        or (called is not None and not called[1].lower().startswith("dblink"))  # which is disarmed
+        or re.search(_UNTRUSTED, code, re.IGNORECASE | re.DOTALL) is not None
+    )
 
 
 def _code(text: str) -> str:

@@ -85,6 +85,9 @@ SELECT 'publication', p.pubname::text,
 UNION ALL
 SELECT 'foreign server', f.srvname::text, md5(f.srvoptions::text) FROM pg_foreign_server AS f
 UNION ALL
+SELECT 'subscription', s.subname::text, concat_ws(' ', CASE WHEN s.subenabled THEN 'enabled' END, s.subslotname, s.subpublications::text)
+  FROM pg_subscription AS s WHERE s.subdbid = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+UNION ALL
 SELECT 'statistics', format('%s.%s', s.nspname, x.stxname), pg_get_statisticsobjdef(x.oid)
   FROM pg_statistic_ext AS x JOIN spaces AS s ON s.oid = x.stxnamespace
 UNION ALL
