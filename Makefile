@@ -14,7 +14,7 @@ export UV_PYTHON := $(PYTHON)
 # Compiled modules are kept: without them every command that a test starts compiles all of its modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup replay test test-system test-all lint format docs clean bench
+.PHONY: help setup replay test test-system test-all lint format docs clean bench mutants
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -61,3 +61,6 @@ clean: ## Remove what can be made again.
 
 bench: .venv/.ready ## Measure against pg_dump and COPY, and write docs/BENCHMARKS.md (a quarter of an hour).
 	$(BIN)/python -m bench $(SCALE)
+
+mutants: .venv/.ready ## Rehearse every mutant of forty correct scripts, and write docs/MUTANTS.md (some minutes).
+	$(BIN)/python -m tests.mutation

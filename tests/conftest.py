@@ -22,7 +22,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -99,3 +99,24 @@ def outlast(tmp_path: Path) -> Outlast:
     folder = tmp_path / "project"
     folder.mkdir()
     return Outlast(folder)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What came of the mutants that were rehearsed, on whatever worker."""
+    from outlast.rehearsal.verdict import Outcome
+    from tests.mutation import Held, summary
+
+    told = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "mutant" and report.when == "call"
+    ]
+    if told:
+        held = [Held(one["script"], one["what"], one["differs"], Outcome(one["outcome"])) for one in told]
+        terminalreporter.write_sep("-", "mutants of scripts")
+        terminalreporter.write_line(summary(held))
+        for one in held:
+            if not one.differs:
+                terminalreporter.write_line(f"the same effect: {one.script}: {one.what}")
