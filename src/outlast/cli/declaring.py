@@ -38,7 +38,7 @@ def declared(words: Sequence[str], given: Sequence[str], intent_file: str | None
             raise UsageError("--set is for variables of a .sql file", hint="Give a command its own arguments.")
         return Declared(None, tuple(words), _intent(words, None, intent_file))
     path = Path(words[0])
-    text = _read(path, "Name a .sql file.")
+    text = read_text(path, "Name a .sql file.")
     intent = _intent(words, text, intent_file)
     return Declared(_script(text, path.name, _variables(given), intent, keys), (), intent)
 
@@ -88,7 +88,7 @@ def _intent(words: Sequence[str], text: str | None, file: str | None) -> Intent 
 
     if file is not None:
         path = Path(file).resolve()
-        return parse_intent(_read(path, "Name an intent.toml."), _toml(file), _beside(path.parent))
+        return parse_intent(read_text(path, "Name an intent.toml."), _toml(file), _beside(path.parent))
     folder = Path(words[0]).resolve().parent if text is not None else Path.cwd()
     beside = draft_path(words)
     if text is not None and declares(text):
@@ -99,7 +99,7 @@ def _intent(words: Sequence[str], text: str | None, file: str | None) -> Intent 
                 code="two-intents",
             )
         return parse_intent(text, Path(words[0]).name, _beside(folder))
-    return parse_intent(_read(beside, ""), str(beside), _beside(folder)) if beside.is_file() else None
+    return parse_intent(read_text(beside, ""), str(beside), _beside(folder)) if beside.is_file() else None
 
 
 def _toml(file: str) -> str:
@@ -109,12 +109,22 @@ def _toml(file: str) -> str:
 
 
 def _beside(folder: Path) -> Callable[[str], str]:
-    return lambda name: _read(folder / name, "The intent names it.")
+    return lambda name: read_text(folder / name, "The intent names it.")
 
 
-def _read(path: Path, hint: str) -> str:
+def read_text(path: Path, hint: str) -> str:
+    """A file of text that somebody wrote, wherever: a byte order mark and the ends of lines make no difference."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"cannot read {path}: {told}", hint=hint or None) from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint or None) from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        told = f"cannot read {path}: line {line} is not UTF-8 text"
+        raise UsageError(told, hint=f"Write it anew in UTF-8: iconv -f latin1 -t utf-8 {path}") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UsageError(f"cannot read {path}: line {line} has a NUL character, which no SQL may have") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")

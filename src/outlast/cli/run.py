@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli.declaring import tenants_text
+from outlast.cli.declaring import read_text, tenants_text
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.render import count, effect_table
 from outlast.cli.running import (
@@ -26,7 +26,7 @@ from outlast.cli.running import (
     whoever,
 )
 from outlast.core.effect import merge
-from outlast.core.errors import ExitCode, OutlastError, Refused, UsageError
+from outlast.core.errors import ExitCode, OutlastError, Refused
 from outlast.core.plan import Plan, TenantPlan, TenantState, new_plan_id
 from outlast.core.recipe import Recipe
 from outlast.core.tenant import RESERVED, Tenant, TenantKey
@@ -80,11 +80,7 @@ def run(
 def _read(path: Path, receipt: Receipt) -> Script:
     from outlast.rehearsal.script import read_script
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"cannot read {path}: {told}", hint="`run` takes the .sql file that was rehearsed.") from None
+    text = read_text(path, "`run` takes the .sql file that was rehearsed.")
     script = read_script(text, path.name, dict(receipt.arguments))
     script.check()
     if script.digest != receipt.script:

@@ -68,7 +68,9 @@ def read_script(text: str, name: str, arguments: Mapping[str, str] | None = None
     cleaned, commands = _without_commands(text)
     sql = substitute(cleaned, given, name)
     found = list(_parsed(sql, name))
-    refusals = [f"line {line}: {command} is a command of psql's own" for line, command in commands]
+    refusals = [
+        f"line {line}: {command} is a command of psql's own{_INSTEAD.get(command, '')}" for line, command in commands
+    ]
     found, transactional = _without_frame(found)
     refusals += transactional
     unguarded = []
@@ -90,6 +92,12 @@ def read_script(text: str, name: str, arguments: Mapping[str, str] | None = None
 
 _Found = tuple[Statement, Any]
 
+_INSTEAD = {
+    "\\set": " (give the value by --set NAME=VALUE)",
+    "\\i": " (put what it includes into this file)",
+    "\\ir": " (put what it includes into this file)",
+    "\\copy": " (write the rows as INSERT)",
+}
 _HARMLESS = re.compile(r"\\(set\s+ON_ERROR_STOP\b.*|set\s+QUIET\b.*|timing\b.*|echo\b.*|pset\b.*)$", re.IGNORECASE)
 
 
@@ -116,16 +124,20 @@ def _parsed(sql: str, name: str) -> Iterator[_Found]:
         told, at = (*error.args, 0)[:2]
         line = sql.count("\n", 0, int(at)) + 1
         raise UsageError(
-            f"{name}:{line}: {told}",
+            f"{name}:{line}: {str(told).partition(chr(10))[0]}",
             hint=_syntax_hint(sql, int(at)),
             code="script",
         ) from None
+    line = 1
+    counted = 0
     for raw in found:
         begin = raw.stmt_location or 0
         end = begin + raw.stmt_len if raw.stmt_len else len(sql)
         start = _behind_comments(sql, begin, end)
         text = sql[start:end].strip()
-        yield Statement(text, sql.count("\n", 0, start) + 1, _kind(text)), raw.stmt
+        line += sql.count("\n", counted, start)
+        counted = start
+        yield Statement(text, line, _kind(text)), raw.stmt
 
 
 def _syntax_hint(sql: str, at: int) -> str:
