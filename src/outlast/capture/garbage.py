@@ -1,4 +1,6 @@
-"""How often Python looks for garbage while following: its default costs half of the time of a busy follower."""
+"""How often Python looks for garbage while a stream of changes is read: its default costs half of the time of a busy
+follower, and a sixth of a rehearsal's reading.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ _COLLECT_AFTER = 50_000
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """What is kept until a flush is no garbage: Python need not look it all through again and again for cycles."""
+    """What is kept until a flush, or of a rehearsal, is no garbage: Python need not look it all through again and
+    again for cycles."""
     before = gc.get_threshold()
     gc.set_threshold(_COLLECT_AFTER, *before[1:])
     try:

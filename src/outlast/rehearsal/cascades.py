@@ -40,10 +40,10 @@ class Cascades:
         """A transaction begins."""
         self._gone.clear()
 
-    def concerns(self, relation: Relation, root: TableName) -> bool:
-        """Whether any foreign key begins or ends at this relation."""
+    def places(self, relation: Relation, root: TableName) -> frozenset[int]:
+        """Where the columns at which foreign keys begin or end stand in this relation's tuples."""
         _, parents, children = self._of(relation, root)
-        return bool(parents or children)
+        return frozenset(place for end in (*parents, *children) for place in end.places)
 
     def carried(
         self, relation: Relation, root: TableName, operation: int, was: Sequence[bytes], now: Sequence[bytes] | None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from outlast.capture.garbage import rare_collections
 from outlast.core.intent import Intent
 from outlast.rehearsal.copy import Copy, age_s
 from outlast.rehearsal.observe import Observation
@@ -110,7 +111,8 @@ def _watched(
         )
         seconds["before the script"] = time.monotonic() - started
         say(f"Running it as {request.role} …")
-        observed = observation.run(_performance(request, isolated=copy.isolated), url, circumstances)
+        with rare_collections():
+            observed = observation.run(_performance(request, isolated=copy.isolated), url, circumstances)
         return observed, observation.catalog
 
 

@@ -60,6 +60,11 @@ def _unescaped_before(before: Sequence[bytes], place: int, nulls: list[int]) -> 
     return unescape(was)
 
 
+def difference(was: Texts, now: Texts) -> tuple[int, ...]:
+    """The places in which two rows differ."""
+    return tuple([place for place, text in enumerate(now) if was[place] != text])
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """`order` gives a digest's columns by their places in a tuple; `key` the key's places in a tuple, empty where the
@@ -71,7 +76,7 @@ class Shape:
     names: tuple[str, ...]
     key: tuple[int, ...]
     order: tuple[int, ...]
-    concerned: bool  # by a foreign key
+    bound: frozenset[int]  # places of columns at which foreign keys begin or end
     markers: SoftDeleteMarkers | None
     computed: frozenset[str]  # generated columns, which nobody writes
     plain: bool  # `order` is the tuple's own order
@@ -79,7 +84,7 @@ class Shape:
 
     @classmethod
     def of(
-        cls, relation: Relation, root: TableName, table: Table | None, computed: frozenset[str], *, concerned: bool
+        cls, relation: Relation, root: TableName, table: Table | None, computed: frozenset[str], bound: frozenset[int]
     ) -> Shape:
         """`table` None: nobody classified it. `computed` are its root's; of columns that the script added all count."""
         names = tuple(name for name, _ in relation.columns)
@@ -95,7 +100,7 @@ class Shape:
             names,
             tuple(names.index(column) for column in key),
             order,
-            concerned,
+            bound,
             SoftDeleteMarkers.of(relation),
             frozenset(names) - stored,
             order == tuple(range(len(names))),
@@ -110,9 +115,8 @@ class Shape:
         """The digest's."""
         return tuple(self.names[place] for place in self.order)
 
-    def changed(self, was: Texts, now: Texts) -> frozenset[str]:
-        """The columns, other than generated ones, in which two rows differ."""
-        places = tuple([place for place, text in enumerate(now) if was[place] != text]) if was != now else ()
+    def changed(self, places: tuple[int, ...]) -> frozenset[str]:
+        """The names of these columns, without the generated ones."""
         found = self._sets.get(places)
         if found is None:
             found = frozenset(self.names[place] for place in places) - self.computed

@@ -25,7 +25,7 @@ from outlast.rehearsal.cascades import Cascades
 from outlast.rehearsal.instruments import DOING, DROPPED, EMPTIED, INSIDE, NOTIFIED
 from outlast.rehearsal.netting import Counted, Netting
 from outlast.rehearsal.observed import TouchedTable, Truncated
-from outlast.rehearsal.shape import Shape, Texts, texts_of
+from outlast.rehearsal.shape import Shape, Texts, difference, texts_of
 from outlast.rehearsal.touched import Touched
 from outlast.sources.postgres.transactions import LogicalMessage
 
@@ -203,9 +203,10 @@ class Tally:
         shape = self._shape(relation)
         self._left = None
         was, now = self._rows(shape, old, whole)
-        via = self._via(shape, operation, was, now)
-        columns = self._changed(shape, old, was, now)
-        self._note(shape, Counted(origin, shape.name, Operation.MOVE, via, columns, to), old, was, now)
+        differing = self._difference(shape, old, was, now)
+        via = self._via(shape, operation, was, now, differing)
+        columns = shape.changed(differing or ())
+        self._note(shape, Counted(origin, shape.name, Operation.MOVE, via, columns, to), old, was, now, differing)
 
     def soft_deleted(self, tenant: int, table: LoggedTable) -> None:
         pass  # `_count` has asked the markers itself
@@ -222,7 +223,7 @@ class Tally:
             root = self._leaves.root_of(relation)
             table = self._tables.get(root)
             computed = self._computed.get(root, frozenset())
-            known = Shape.of(relation, root, table, computed, concerned=self._cascades.concerns(relation, root))
+            known = Shape.of(relation, root, table, computed, self._cascades.places(relation, root))
             self._shapes[id(relation)] = known
             self._touched.know(known)
         return known
@@ -234,14 +235,15 @@ class Tally:
 
     def _count(self, tenant: int, shape: Shape, operation: int, old: bytes | None, new: bytes | None) -> None:
         was, now = self._rows(shape, old, new)
-        via = self._via(shape, operation, was, now)
+        differing = self._difference(shape, old, was, now) if operation == OP_UPDATE else None
+        via = self._via(shape, operation, was, now, differing)
         left, self._left = self._left, None
         if operation == OP_UPDATE:
             assert new is not None
-            columns = self._changed(shape, old, was, now)
+            columns = shape.changed(differing or ())
             soft, shown = self._marked(shape, columns, old, new)
             done = Operation.SOFT_DELETE if soft else Operation.UPDATE
-            self._note(shape, Counted(tenant, shape.name, done, via, columns, 0, shown), old, was, now)
+            self._note(shape, Counted(tenant, shape.name, done, via, columns, 0, shown), old, was, now, differing)
         elif operation == OP_INSERT:
             assert now is not None  # an INSERT has all its values
             if left is not None and self._was_moved(left, tenant, shape, now):
@@ -264,13 +266,19 @@ class Tally:
         return False, old is not None and not columns.isdisjoint(SOFT_DELETE_COLUMNS)
 
     def _note(
-        self, shape: Shape, counted: Counted, old: bytes | None, was: Texts | None, now: Texts | None
+        self,
+        shape: Shape,
+        counted: Counted,
+        old: bytes | None,
+        was: Texts | None,
+        now: Texts | None,
+        differing: tuple[int, ...] | None = None,
     ) -> Counted | None:
         """Count a change, and remember the row. Returns what that counted as before."""
         former = None if was is None else shape.key_of(was)
         key = None if now is None else shape.key_of(now)
         whole = old is not None and old[:1] == _WHOLE
-        self._touched.note(counted.tenant, shape, was if whole else None, now, former, key)
+        self._touched.note(counted.tenant, shape, was if whole else None, now, former, key, differing)
         if not shape.key:
             return self._netting.note(counted, None, None)
         if former is None and counted.operation is not Operation.INSERT:
@@ -293,10 +301,13 @@ class Tally:
         self._touched.note(tenant, shape, None, now, None, key)
         return True
 
-    def _via(self, shape: Shape, operation: int, was: Texts | None, now: Texts | None) -> Via:
+    def _via(
+        self, shape: Shape, operation: int, was: Texts | None, now: Texts | None, differing: tuple[int, ...] | None
+    ) -> Via:
         if (
-            shape.concerned
+            shape.bound
             and was is not None
+            and (differing is None or not shape.bound.isdisjoint(differing))
             and self._cascades.carried(shape.relation, shape.root, operation, was, now)
         ):
             return Via.CASCADE
@@ -304,11 +315,14 @@ class Tally:
             return Via.TRIGGER
         return Via.STATEMENT
 
-    def _changed(self, shape: Shape, old: bytes | None, was: Texts | None, now: Texts | None) -> frozenset[str]:
+    def _difference(
+        self, shape: Shape, old: bytes | None, was: Texts | None, now: Texts | None
+    ) -> tuple[int, ...] | None:
+        """The places that an update changed; None where its old row is not known as a whole."""
         if old is None or was is None or now is None or old[:1] != _WHOLE:
             self.blind.add(shape.name)
-            return frozenset()
-        return shape.changed(was, now)
+            return None
+        return difference(was, now)
 
     # Results
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from outlast.core.table import TableName
 from outlast.core.tenant import TenantKey
 from outlast.rehearsal.observed import TouchedRow, TouchedTable, row_digest
-from outlast.rehearsal.shape import Shape, Texts
+from outlast.rehearsal.shape import Shape, Texts, difference
 
 TOUCHED_MAX = 2_000_000
 """Rows whose keys are kept. Past it there is no receipt: `run` could not lock them all."""
@@ -43,8 +43,10 @@ class Touched:
         now: Texts | None,
         former: bytes | None,
         key: bytes | None,
+        differing: tuple[int, ...] | None = None,
     ) -> None:
-        """A row of this tenant was as `was` (None: it was not there) and is as `now` (None: it is gone), by these keys.
+        """A row of this tenant was as `was` (None: it was not there) and is as `now` (None: it is gone), by these keys;
+        `differing` are the places in which both differ, where that is known.
 
         An old row that is not known as a whole is given as None, and a new one likewise.
         """
@@ -58,7 +60,9 @@ class Touched:
             now = None if now is None else shape.covered(now)
         if was is not None and now is not None and key is not None and key == former and key not in rows:  # mostly
             self._count += 1
-            changed = {place: text for place, text in enumerate(now) if was[place] != text}
+            if differing is None or not shape.plain:
+                differing = difference(was, now)
+            changed = {place: now[place] for place in differing}
             rows[key] = (tenant, row_digest(b"\t".join(was)), row_digest(b"\t".join(now)), changed)
             return
         if was is not None and former is not None:
