@@ -20,10 +20,10 @@ from bench.database import forget
 from bench.figures import Figure
 from outlast.sources.postgres.server import EmbeddedServer
 
-TIMES = 3
+TIMES = 7
 SLOWER_MAX = 1.1
 CLIENTS = 4
-SECONDS = 12
+SECONDS = 6
 
 
 def measure(server: EmbeddedServer, folder: Path, share: float = 1.0) -> list[Figure]:

@@ -101,8 +101,8 @@ def count_operations(ward: Ward, line: tuple[str, Wire]) -> int:
     return wire.operations
 
 
-STEPS = pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
-"""Every third operation, from a different first one in each test; or every one."""
+STEPS = pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+"""Every seventh operation, from a different first one in each test; or every one."""
 
 
 @STEPS
