@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outlast.core.errors import Refused, UsageError
+from outlast.rehearsal.lexing import tokens
 from outlast.rehearsal.reach import OUTSIDE
 from outlast.rehearsal.variables import substitute
 
@@ -103,15 +104,20 @@ _HARMLESS = re.compile(r"\\(set\s+ON_ERROR_STOP\b.*|set\s+QUIET\b.*|timing\b.*|e
 
 def _without_commands(text: str) -> tuple[str, list[tuple[int, str]]]:
     """The text with psql's own commands blanked; those that would change what runs, or where, by line."""
-    lines = text.split("\n")
+    parts = []
     commands = []
-    for number, line in enumerate(lines, start=1):
-        stripped = line.strip()
-        if stripped.startswith("\\") and re.match(r"\\[a-zA-Z!?]", stripped):
-            lines[number - 1] = ""
-            if not _HARMLESS.match(stripped):
-                commands.append((number, stripped.split()[0]))
-    return "\n".join(lines), commands
+    at = 0
+    for match, end in tokens(text):
+        command = match["command"]
+        if command is None:
+            continue
+        parts.append(text[at : match.start()])
+        at = end
+        command = command.strip()
+        if not _HARMLESS.match(command):
+            commands.append((text.count("\n", 0, match.start()) + 1, command.split()[0]))
+    parts.append(text[at:])
+    return "".join(parts), commands
 
 
 def _parsed(sql: str, name: str) -> Iterator[_Found]:

@@ -7,24 +7,10 @@ with `-v name=value` is the same script here with `--set name=value`, in rehears
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 
 from outlast.core.errors import UsageError
-
-_TOKEN = re.compile(
-    r"""
-    (?P<comment>--[^\n]*)
-  | (?P<open>/\*)
-  | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
-  | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*')
-  | (?P<string>'(?:[^']|'')*')
-  | (?P<identifier>"(?:[^"]|"")*")
-  | (?P<cast>::|:=)
-  | :(?:'(?P<literal>\w+)'|"(?P<name>\w+)"|(?P<plain>[A-Za-z_]\w*))
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+from outlast.rehearsal.lexing import tokens
 
 
 def substitute(text: str, values: Mapping[str, str], where: str) -> str:
@@ -34,13 +20,9 @@ def substitute(text: str, values: Mapping[str, str], where: str) -> str:
     """
     parts: list[str] = []
     at = 0
-    while True:
-        match = _TOKEN.search(text, at)
-        if match is None:
-            parts.append(text[at:])
-            return "".join(parts)
+    for match, end in tokens(text):
         parts.append(text[at : match.start()])
-        at = match.end()
+        at = end
         quoted = match["literal"] or match["name"]
         if quoted is not None and quoted not in values:
             raise _unset(quoted, values, f"{where}:{text.count(chr(10), 0, match.start()) + 1}")
@@ -51,45 +33,20 @@ def substitute(text: str, values: Mapping[str, str], where: str) -> str:
         elif match["plain"] and match["plain"] in values:
             parts.append(values[match["plain"]])
         else:
-            if match["open"]:
-                at = _end_of_comment(text, at)
-            elif match["dollar"]:
-                end = text.find(match["dollar"], at)
-                at = len(text) if end < 0 else end + len(match["dollar"])
-            parts.append(text[match.start() : at])
+            parts.append(text[match.start() : end])
+    parts.append(text[at:])
+    return "".join(parts)
 
 
 def mentioned(text: str) -> frozenset[str]:
     """The names of the variables that a script's text mentions outside quotes and comments."""
-    found: set[str] = set()
-    at = 0
-    while (match := _TOKEN.search(text, at)) is not None:
-        at = match.end()
-        if match["open"]:
-            at = _end_of_comment(text, at)
-        elif match["dollar"]:
-            end = text.find(match["dollar"], at)
-            at = len(text) if end < 0 else end + len(match["dollar"])
-        elif name := match["literal"] or match["name"] or match["plain"]:
-            found.add(name)
-    return frozenset(found)
+    return frozenset(name for match, _ in tokens(text) if (name := match["literal"] or match["name"] or match["plain"]))
 
 
 def _literal(value: str) -> str:
     quoted = value.replace("'", "''")
     # As psql and libpq write it: right whatever standard_conforming_strings says
     return " E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in value else f"'{quoted}'"
-
-
-def _end_of_comment(text: str, at: int) -> int:
-    depth = 1
-    while depth:
-        match = re.compile(r"/\*|\*/").search(text, at)
-        if match is None:
-            return len(text)
-        depth += 1 if match[0] == "/*" else -1
-        at = match.end()
-    return at
 
 
 def _unset(name: str, values: Mapping[str, str], place: str) -> UsageError:

@@ -31,6 +31,23 @@ def test_one_pair_of_begin_and_commit_around_everything_is_ours() -> None:
     assert not found.refusals
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t VALUES ('first\n\\echo third\n\\timing')",
+        "INSERT INTO t VALUES ($$first\n\\i fourth$$)",
+        "INSERT INTO t VALUES (E'it\\'s\n\\timing')",
+        "INSERT INTO t VALUES (/* why\n\\echo\n*/ 'x')",
+        'INSERT INTO "t\n\\echo" VALUES (1)',
+    ],
+)
+def test_a_backslash_in_a_string_or_comment_is_no_command_of_psqls(statement: str) -> None:
+    """The text that runs is the author's, byte for byte."""
+    found = script(f"\\echo it's beginning\n{statement};\n  \\timing\nDELETE FROM u;\n")
+    assert [one.text for one in found.statements] == [statement, "DELETE FROM u"]
+    assert not found.refusals
+
+
 def test_variables_are_those_of_psql() -> None:
     """Literals, identifiers and plain text; nothing in quotes, comments, dollar quotes or casts."""
     text = (
