@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,14 @@ def declared(words: Sequence[str], given: Sequence[str], intent_file: str | None
             )
         if given:
             raise UsageError("--set is for variables of a .sql file", hint="Give a command its own arguments.")
+        if shutil.which(words[0]) is None:
+            what = (
+                "neither a .sql file nor a program" if Path(words[0]).exists() else "no .sql file, and no command here"
+            )
+            raise UsageError(
+                f"{words[0]} is {what}",
+                hint="A script's name ends in .sql; a command stands after --: outlast rehearse -- COMMAND…",
+            )
         return Declared(None, tuple(words), _intent(words, None, intent_file))
     path = Path(words[0])
     text = read_text(path, "Name a .sql file.")

@@ -180,6 +180,7 @@ def _without_frame(found: Sequence[_Found]) -> tuple[list[_Found], list[str]]:
     transaction is refused."""
     kinds = [_transaction(node) for _, node in found]
     first, last = 0, len(found)
+    begins, commits = kinds.count("BEGIN") + kinds.count("START"), kinds.count("COMMIT")
     if len(found) > 1 and kinds[0] in ("BEGIN", "START") and kinds[-1] == "COMMIT" and not _options(found[0][1]):
         first, last = 1, len(found) - 1
     kept = []
@@ -187,8 +188,13 @@ def _without_frame(found: Sequence[_Found]) -> tuple[list[_Found], list[str]]:
     for (statement, node), kind in list(zip(found, kinds, strict=True))[first:last]:
         if kind is None or kind in ("SAVEPOINT", "RELEASE", "ROLLBACK_TO"):
             kept.append((statement, node))
-        else:
-            refusals.append(f"line {statement.line}: {_FRAMES.get(kind, kind)}")
+            continue
+        reason = _FRAMES.get(kind, kind)
+        if kind in ("BEGIN", "START") and not commits:
+            reason = f"{statement.kind} without a COMMIT: psql would keep nothing of what follows (take it out)"
+        elif kind == "COMMIT" and not begins and statement is found[-1][0]:
+            reason = "COMMIT without a BEGIN: a script is one transaction already (take it out)"
+        refusals.append(f"line {statement.line}: {reason}")
     return kept, refusals
 
 

@@ -17,6 +17,16 @@ def test_two_scripts_are_no_command() -> None:
     assert "second.sql is one word too many" in caught.value.message
 
 
+def test_a_file_of_another_name_is_no_command(tmp_path: Path) -> None:
+    """Nor is a word that nothing is called."""
+    path = tmp_path / "fix.txt"
+    path.write_text("DELETE FROM a;\n")
+    with pytest.raises(UsageError, match=r"fix\.txt is neither a \.sql file nor a program"):
+        declared([str(path)], [], None, list)
+    with pytest.raises(UsageError, match=r"no-such-word is no \.sql file, and no command here"):
+        declared(["no-such-word", "--fast"], [], None, list)
+
+
 HEADER = "-- outlast: tenants all\n"
 
 

@@ -85,6 +85,9 @@ def test_arguments_are_part_of_what_a_receipt_binds() -> None:
     ("text", "reason"),
     [
         ("DELETE FROM t; COMMIT; DELETE FROM u", "COMMIT in the middle"),
+        ("BEGIN; DELETE FROM t", "BEGIN without a COMMIT"),
+        ("DELETE FROM t; COMMIT", "COMMIT without a BEGIN"),
+        ("BEGIN; DELETE FROM t; ROLLBACK", "BEGIN without a COMMIT"),
         ("BEGIN; DELETE FROM t; COMMIT; BEGIN; DELETE FROM u; COMMIT", "BEGIN of its own"),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE; DELETE FROM t; COMMIT", "BEGIN of its own"),
         ("DELETE FROM t; ROLLBACK", "ROLLBACK: what stands before it"),
