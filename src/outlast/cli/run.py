@@ -110,10 +110,11 @@ def _parts(invocation: Invocation, held: Held, script: Script, batch: int | None
     from outlast.rehearsal.variables import mentioned
 
     receipt = held.receipt
-    done = done_tenants(held, committed_runs(invocation, receipt.source, held.runs))
+    committed = committed_runs(invocation, receipt.source, held.runs)
+    done = done_tenants(held, committed)
     touched = receipt.effect.tenants
     if done is None or (done and done >= set(touched)):
-        run = next(one.content["run"] for one in reversed(held.runs))
+        run = next(one.content["run"] for one in reversed(held.runs) if committed[one.path])
         raise Refused(
             f"receipt {receipt.id} was used already: it works once",
             hint=f"What was done can be taken back: outlast undo {run}. To run it again, rehearse again.",
