@@ -1,4 +1,4 @@
-"""`kill -9` of `run` and `rehearse`, whatever they are doing: a script runs once and whole, and nothing stays behind."""
+"""`kill -9` of `run` and `rehearse`, whatever they do: a script runs once and whole, and nothing stays behind."""
 
 from __future__ import annotations
 

@@ -45,7 +45,11 @@ _FETCHES_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """What a fold did. `run` is None where there was nothing to fold; `waiting` then says for what."""
+    """What a fold did. `run` is None where there was nothing to fold; `waiting` then says for what.
+
+    `earlier` counts segments of logs before the newest, which are not folded: what reads them is their runs, and both
+    go together, by retention.
+    """
 
     run: int | None = None
     moment: Moment | None = None
@@ -55,6 +59,7 @@ class FoldResult:
     size_bytes: int = 0
     seconds: float = 0.0
     waiting: str = ""
+    earlier: int = 0
 
 
 def fold(vault: Vault, source: str, keys: WriterKeys, state: LocalState) -> FoldResult:
@@ -113,8 +118,9 @@ class _Fold:
         recover(self._records, index.run, index.record, place, self._started)
         self._mend()
         found = self._stretch(index)
+        earlier = sum(header.folded is None for epoch in self._timeline.epochs.all[:-1] for header in epoch.headers)
         if isinstance(found, str):
-            return FoldResult(waiting=found)
+            return FoldResult(waiting=found, earlier=earlier)
         stretch = found
         segments = LocalSegments(self._vault.store, self._spool)
         self._timeline.epochs.reader.local = segments.part
@@ -136,6 +142,7 @@ class _Fold:
             objects=put.objects + 2,
             size_bytes=put.size_bytes + len(data),
             seconds=time.monotonic() - self._began,
+            earlier=earlier,
         )
 
     # What is folded

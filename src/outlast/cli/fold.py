@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from outlast.cli import anchor
 from outlast.cli.opening import DEFAULT_SOURCE, Invocation
 from outlast.cli.render import count, size
 from outlast.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from outlast.capture.fold import FoldResult
 
 
 def fold(
@@ -29,8 +32,10 @@ def fold(
     invocation = Invocation.of(context)
     result = run_fold(invocation.vault, source, invocation.writer_keys, invocation.state)
     if result.run is None or result.moment is None:
-        fields: dict[str, object] = {"source": source, "run": None, "waiting": result.waiting}
-        return invocation.output.finish(fields, f"Nothing to fold: {result.waiting}.")
+        fields: dict[str, object] = {
+            "source": source, "run": None, "waiting": result.waiting, "earlier_segments": result.earlier,
+        }  # fmt: skip
+        return invocation.output.finish(fields, "\n".join([f"Nothing to fold: {result.waiting}.", *_earlier(result)]))
     anchor.keep(invocation, source, Anchor(result.run))
     fields = {
         "source": source,
@@ -41,10 +46,20 @@ def fold(
         "objects": result.objects,
         "bytes": result.size_bytes,
         "seconds": round(result.seconds, 3),
+        "earlier_segments": result.earlier,
     }
     written = f"{count(result.objects, 'object')}, {size(result.size_bytes)} written in {result.seconds:.1f} s"
     lines = [
         f"Run {result.run} stands, folded from {count(result.segments, 'segment')} of the log, at {result.moment}",
         f"{count(result.tenants, 'tenant')}, {written}",
+        *_earlier(result),
     ]
     return invocation.output.finish(fields, "\n".join(lines))
+
+
+def _earlier(result: FoldResult) -> list[str]:
+    if not result.earlier:
+        return []
+    segments = count(result.earlier, "segment")
+    told = f"{segments} of earlier logs (before a gap or a failover) are not folded: their moments can be restored"
+    return [f"{told} until `outlast prune` gives up the runs before them."]

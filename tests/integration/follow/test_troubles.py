@@ -10,10 +10,12 @@ from urllib.request import urlopen
 import psycopg
 import pytest
 
+from outlast.capture.fold import fold
 from outlast.capture.metrics import MetricsServer
 from outlast.core.errors import Refused, TransientError
 from outlast.core.moment import Lsn
 from outlast.sources.postgres import slot_making
+from outlast.state.local import LocalState
 from outlast.vault.log import LogReader
 from tests.fault.faults import Fault, FaultyStore
 from tests.integration.follow.conftest import Factory, Followed, wait_until
@@ -125,12 +127,23 @@ def test_a_route_map_that_is_lost_begins_a_new_log(database: str, followed: Fact
     """Without it nobody knows whose a deleted row was: the state of this host can be thrown away, and that is told."""
     one = followed(database, SCHEMA)
     one.drain()
+    truth = Truth(one.url, OWNERS)
+    one.execute("DELETE FROM task WHERE id = 2")
+    truth.note()
+    one.drain()
     one.execute("DELETE FROM task WHERE id = 1")
     (one.folder / "state" / "main.routes.sqlite").unlink()
     follower = one.follower(until_current=True)
     assert follower.run().epoch == 2
     assert any("route map" in text for text in follower.watch.ever)
     assert differences(Truth(one.url, OWNERS).state(), stored(one.vault(), "latest")) == []
+    one.execute("DELETE FROM task WHERE id = 3")
+    one.drain()
+    with LocalState(one.folder / "state") as state:
+        folded = fold(one.vault(), "main", one.keys, state)
+    assert folded.run == 3
+    assert folded.earlier > 0, "nobody is told that the old log stays"
+    compared(one.vault(), truth)  # and its moments stay, too
 
 
 def test_two_followers_of_one_source_are_one_too_many(database: str, followed: Factory) -> None:
