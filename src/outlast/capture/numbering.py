@@ -98,13 +98,12 @@ class Numbering:
     def with_key(
         self, number: int, store: Store, erased: frozenset[str], known: Callable[[str], str | None]
     ) -> Numbered:
-        """The tenant with a key to seal to. One that is made now is in the vault then, and the tenant to be named."""
+        """The tenant with a key to seal to: the one that its runs have, for that is never swept. One that is made now is
+        in the vault then, and the tenant to be named."""
         tenant = self.of(number)
-        if tenant.recipient is not None and tenant.recipient not in erased:
-            return tenant
-        found = self._made.get(tenant.prefix) or known(tenant.prefix)
-        if found is not None and found not in erased:
-            return self._set(replace(tenant, recipient=found))
+        for found in (known(tenant.prefix), tenant.recipient, self._made.get(tenant.prefix)):
+            if found is not None and found not in erased:
+                return tenant if found == tenant.recipient else self._set(replace(tenant, recipient=found))
         key = self._keys.new_key(tenant.tenant)
         with suppress(AlreadyExistsError):  # an answer that was lost: nobody else could have made this very key
             store.create(key_path(self._source, tenant.prefix, key.recipient), key.wrapped)
