@@ -98,7 +98,7 @@ class Numbering:
     def with_key(
         self, number: int, store: Store, erased: frozenset[str], known: Callable[[str], str | None]
     ) -> Numbered:
-        """The tenant with a key to seal to: the one that its runs have, for that is never swept. One that is made now is
+        """The tenant with a key to seal to: the one that its runs have, for that is never swept. One made now is
         in the vault then, and the tenant to be named."""
         tenant = self.of(number)
         for found in (known(tenant.prefix), tenant.recipient, self._made.get(tenant.prefix)):
