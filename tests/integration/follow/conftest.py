@@ -150,13 +150,17 @@ class Running:
 
     def caught_up(self) -> None:
         """Wait until all that is committed now is in the vault, and nothing is in doubt."""
+        self.flushed()
+        wait_until(lambda: self.error or not self.follower.watch.figures.tables_in_doubt, "the end of all doubt")
+        if self.error is not None:
+            raise self.error
+
+    def flushed(self) -> None:
+        """Wait until all that is committed now is in the vault."""
         # The server may commit without waiting for its disk: the mark must be there, or the target is an older one.
         self.followed.execute("SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'test', 'mark')")
         target = Lsn.parse(str(self.followed.query("SELECT pg_current_wal_flush_lsn()")[0][0]))
-        figures = self.follower.watch.figures
-        wait_until(
-            lambda: self.error or (figures.flushed >= target and not figures.tables_in_doubt), f"reaching {target}"
-        )
+        wait_until(lambda: self.error or self.follower.watch.figures.flushed >= target, f"reaching {target}")
         if self.error is not None:
             raise self.error
 

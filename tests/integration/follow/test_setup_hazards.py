@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from outlast.core.errors import Refused
 from outlast.restore.history import past_at, resolve
-from tests.integration.follow.conftest import Factory, Followed, wait_until
+from tests.integration.follow.conftest import Factory, Followed, Running, wait_until
 from tests.integration.follow.truth import Truth, compared, stored
 from tests.servers import Server
 
@@ -101,6 +102,7 @@ def test_a_table_that_is_taken_out_of_the_publication(any_server: Server, follow
             one.execute("UPDATE task SET n = 200 WHERE id = 1")
             between = one.position()
             running.caught_up()
+            assert any("public.task" in text for text in running.follower.watch.ever)
             one.set_up()
             running.caught_up()
             one.execute("UPDATE task SET n = 300 WHERE id = 1", "DELETE FROM task WHERE id = 2")
@@ -167,6 +169,65 @@ def test_a_new_partition_of_a_table_that_is_published_leaf_by_leaf(any_server: S
             truth.note()
             running.caught_up()
         compared(one.vault(), truth)
+
+
+def test_a_new_table_is_told_at_once_and_kept_once_it_is_published(
+    any_server: Server, followed: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner is clear, only its publication is missing: an alarm until setup was run again, and exact after."""
+    monkeypatch.setattr("outlast.capture.follow.VERIFY_S", 1.0)
+    with any_server.new_database() as url:
+        one = followed(url, SCHEMA)
+        with one.running() as running:
+            one.execute(
+                "CREATE TABLE bill (id bigint PRIMARY KEY, account_id bigint NOT NULL REFERENCES account, sum int)",
+                "INSERT INTO bill VALUES (1, 1, 10), (2, 2, 20)",
+            )
+            running.caught_up()
+            assert any("public.bill" in text for text in running.follower.watch.ever)
+            _is_not_passed_off(one, str(one.position()), "public.bill")
+            wait_until(lambda: _alarmed(running, "public.bill is not in"), "the alarm")
+            one.set_up()
+            running.caught_up()
+            wait_until(lambda: not _alarmed(running, "public.bill is not in"), "the end of the alarm")
+            one.execute("UPDATE bill SET sum = 11 WHERE id = 1", "INSERT INTO bill VALUES (3, 1, 30)")
+            after = one.position()
+            running.caught_up()
+        found = stored(one.vault(), str(after))
+        assert sorted(found["1"]["public.bill"]) == [b"1\t1\t11", b"3\t1\t30"]
+        assert sorted(found["2"]["public.bill"]) == [b"2\t2\t20"]
+
+
+def test_a_new_table_that_nobody_classified_is_named_until_somebody_does(
+    any_server: Server, followed: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never passed over, all else goes on into the vault, and once settings say what it is all is exact."""
+    monkeypatch.setattr("outlast.capture.follow.VERIFY_S", 1.0)
+    with any_server.new_database() as url:
+        one = followed(url, SCHEMA)
+        with one.running() as running:
+            one.execute("CREATE TABLE loose (id int PRIMARY KEY, n int)", "INSERT INTO loose VALUES (1, 1)")
+            wait_until(lambda: _alarmed(running, "public.loose is not classified"), "the alarm")
+            one.execute("UPDATE task SET n = 100 WHERE id = 1")
+            between = one.position()
+            running.flushed()
+            assert _alarmed(running, "public.loose is not classified"), running.follower.watch.alarms
+            _is_not_passed_off(one, str(between), "public.loose")
+        owned = {name: f"owned by {column.removeprefix('t.')}" for name, column in OWNERS.items()}
+        one.settings = replace(one.settings, tables={**owned, "public.loose": "shared"})
+        one.set_up()
+        with one.running() as running:
+            running.caught_up()
+            one.execute("UPDATE loose SET n = 2")
+            after = one.position()
+            running.caught_up()
+            assert not running.follower.watch.alarms
+        assert stored(one.vault(), str(after))["@shared"]["public.loose"] == [b"1\t2"]
+        assert b"1\t2\t100" in _tasks(one, str(after))["2"]
+
+
+def _alarmed(running: Running, text: str) -> bool:
+    return any(text in alarm for alarm in running.follower.watch.alarms)
 
 
 def _tasks(one: Followed, at: str) -> dict[str, list[bytes]]:
