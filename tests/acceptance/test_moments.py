@@ -106,3 +106,47 @@ def test_what_can_be_had_is_told(project: Project) -> None:
     project.config.write_text(text.replace("[status]", '[status]\nmax_lag = "0s"'))
     late = project.outlast("--json", "status")
     assert (late.exit_code, late.json["error"]["code"]) == (4, "lagging")
+
+
+def test_a_table_of_which_the_log_lacks_something_holds_up_no_other(project: Project) -> None:
+    """A migration of today made a table that nobody classified. The moment before the script is refused as a whole, and
+    the refusal says how to have all but that table: at a moment, and by the damage."""
+    with psycopg.connect(project.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE loose (id int PRIMARY KEY, body text)")
+        connection.execute("INSERT INTO loose VALUES (1, 'whose?')")
+    xid, before, _ = _damage(project)
+    assert project.outlast("follow", "--until-current").exit_code == 4
+    told = project.outlast("restore", "tenant-2", "tenant-3", "--at", f"before:{xid}")
+    assert (told.exit_code, "restore --exclude-table public.loose" in told.stderr) == (3, True)
+    parent = project.outlast(
+        "restore", "tenant-3", "--at", f"before:{xid}", "--exclude-table", "public.project", "--execute"
+    )
+    assert parent.exit_code == 2
+    assert "rows of public.task find their tenant through it" in parent.stderr
+    _restored(project, "--at", f"before:{xid}", "--exclude-table", "public.loose")
+    assert [row for row in _rows(project) if row[3] != 1001] == before
+    with psycopg.connect(project.url, autocommit=True) as connection:
+        connection.execute("DELETE FROM account WHERE id IN (2, 3)")
+        assert connection.execute("SELECT body FROM loose").fetchall() == [("whose?",)]
+    assert project.outlast("follow", "--until-current").exit_code == 4
+    refused = project.outlast("restore", "--damage-since", f"before:{xid}", "--execute")
+    assert (refused.exit_code, "--exclude-table public.loose" in refused.stderr) == (3, True)
+    project.outlast.done("restore", "--damage-since", f"before:{xid}", "--exclude-table", "loose", "--execute")
+    assert [row for row in _rows(project) if row[3] != 1001] == before
+
+
+def test_a_table_that_bears_another_name_since_is_not_left_out_by_the_old_one(project: Project) -> None:
+    """Its rows would come back under the new one, and the log lacks some of them."""
+    with psycopg.connect(project.url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE task DROP CONSTRAINT task_pkey")
+        connection.execute("UPDATE task SET body = 'of which the log knows nothing'")
+        connection.execute("SET synchronous_commit = on")
+        connection.execute("ALTER TABLE task RENAME TO chore")
+        row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+    assert row is not None
+    assert project.outlast("follow", "--until-current").exit_code == 4
+    gap = project.outlast("restore", "tenant-3", "--at", row[0])
+    assert (gap.exit_code, "is not known exactly" in gap.stderr) == (3, True)
+    for name in ("public.task", "public.chore"):
+        told = project.outlast("restore", "tenant-3", "--at", row[0], "--exclude-table", name)
+        assert told.exit_code == 3, (name, told.stdout, told.stderr)

@@ -30,7 +30,7 @@ from outlast.vault.marks import load_ledger
 from outlast.vault.run import load_index
 from outlast.vault.segment import SegmentDetails, SegmentHeader
 
-SHAPES = "shapes"
+SHAPES, WAYS = "shapes", "ways"
 RELEASE_S = 10.0  # the session that read the old slot may just be ending
 
 
@@ -170,5 +170,7 @@ def _base(
     )
     end = SegmentWriter(place.store, place.keys, place.source).write(draft, end).end
     checkpoint = replace(checkpoint, segment=end.segment, digest=end.digest or "")
-    map_.commit({NOTE: checkpoint.to_json(), SHAPES: {"tables": tables.shapes.to_bytes().decode()}})
+    map_.commit(
+        {NOTE: checkpoint.to_json(), SHAPES: {"tables": tables.shapes.to_bytes().decode()}, WAYS: tables.ways()}
+    )
     return Begun(checkpoint, end, slot.consistent, tables, result.run)

@@ -219,6 +219,7 @@ class Flusher:
                 partial=tuple(contents.partial),
                 sequences=changed,
                 alarms=tuple(contents.alarms),
+                whole=tuple(contents.whole),
             ),
             mark=self.standing.mark,
         )

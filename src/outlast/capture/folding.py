@@ -8,6 +8,7 @@ from outlast.capture.spool import Spool
 from outlast.core.change import OP_MOVE_OUT
 from outlast.core.entries import Begin, Entry, EntryWriter, LoggedChange, LoggedTable
 from outlast.core.errors import BugError
+from outlast.core.moment import Lsn
 from outlast.core.table import Column, Ownership, OwnershipKind, Table, TableName
 from outlast.vault.net import Shape
 from outlast.vault.segment import SegmentDetails, SegmentHeader, TransactionSummary
@@ -95,7 +96,18 @@ def merged_details(parts: Sequence[SegmentDetails]) -> SegmentDetails:
         tuple(dict.fromkeys(table for part in parts for table in part.partial)),
         sequences,
         tuple(alarm for part in parts for alarm in part.alarms),
+        tuple(_whole(parts)),
     )
+
+
+def _whole(parts: Sequence[SegmentDetails]) -> Iterable[tuple[TableName, Lsn]]:
+    """The tables that are published in full again at the end."""
+    found: dict[TableName, Lsn] = {}
+    for part in parts:
+        for table in part.partial:
+            found.pop(table, None)
+        found |= dict(part.whole)
+    return found.items()
 
 
 def _joined(parts: Sequence[TransactionSummary]) -> TransactionSummary:

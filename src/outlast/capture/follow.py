@@ -38,6 +38,7 @@ from outlast.capture.watching import Watch
 from outlast.capture.writing import BACK_OFF_S, Writing
 from outlast.core.errors import OutlastError, Refused
 from outlast.core.moment import Lsn
+from outlast.core.table import TableName
 from outlast.sources.postgres.following_health import verify
 from outlast.sources.postgres.schema_events import ChangeKind
 from outlast.sources.postgres.slot import slot_health
@@ -137,7 +138,6 @@ class Follower:
             tables = begun.tables or look(self._asking.session, place.database.settings, self._names)
         self._frames = Frames(self._numbers, tables.plan.edges)
         if begun.tables is None:
-            self._frames.contents.partial.extend(tables.partial)
             self._frames.doubtful.update(doubts_from_json(self._map.note(DOUBTS)))
         self._frames.interrupted = begun.interrupted
         flusher = self._flusher = Flusher(
@@ -158,6 +158,8 @@ class Follower:
         self._routed = self._position.value
         self._as_of = datetime.now(UTC)
         self._use(tables)
+        if begun.tables is None:
+            self._schema.other_ways(tables, max(begun.checkpoint.position, begun.in_vault), self._asking.position())
         if begun.run is not None:
             self.watch.based(begun.run)
         if self._options.until_current:
@@ -284,6 +286,7 @@ class Follower:
         if now - self._verified_at >= VERIFY_S:
             self._verified_at = now
             self._verify()
+        self._gone(self._schema.passed(self._position))
         self._mend(stream)
 
     def _done(self) -> bool:
@@ -326,8 +329,11 @@ class Follower:
             self.watch.trouble(error.message if isinstance(error, OutlastError) else "the catalog cannot be read")
             return
         self.watch.verified(notices, health)
-        for dropped in self._schema.looked(tables, position, noticed):
-            self._guard.dropped(dropped)
+        self._gone(self._schema.looked(tables, position, noticed))
+
+    def _gone(self, tables: Iterable[TableName]) -> None:
+        for table in tables:
+            self._guard.dropped(table)
 
     def _mend(self, stream: ChangeStream) -> None:
         """Close gaps: read the tables again that something is not known of."""
@@ -336,8 +342,8 @@ class Follower:
         if self._mended is not None:
             self.watch.mended(self._mended)
             for table, since in list(frames.doubtful.items()):
-                if self._mended.covers(since, self._position):
-                    del frames.doubtful[table]
+                if self._mended.covers(max(since, frames.anew.get(table, since)), self._position):
+                    frames.mended(table)
             if not frames.doubtful:
                 self._flush(stream)  # the log is to reach the backup: exact moments stand on it
             result = self._mended.result
@@ -351,15 +357,14 @@ class Follower:
         if unseen and self._writing.underway:
             self._writing.land(stream)  # or what it makes count would come over what is read anew
         if unseen and not self._writing.underway:
-            # First, since a crash after it leaves a map that is ahead of the checkpoint.
-            self._map.keep({DOUBTS: doubts_to_json(frames.doubtful)})
             with mending.look_again(self._place, self._names, unseen) as again:
+                again.doubts.update(self._schema.other_ways(again.tables, min(unseen.values()), again.until))
+                # First, since a crash after it leaves a map that is ahead of the checkpoint.
+                self._map.keep({DOUBTS: doubts_to_json(frames.doubtful)})
                 again.seed(self._map, self._numbers, self._place.state.directory)
                 self._schema.use(again.tables, again.only)
-                frames.read_anew(unseen, again.until)
+                frames.read_anew(again.doubts, again.until)
                 self._schema.urgent = True
-                lacks = set(again.tables.partial) - set(self._tables.partial)
-                frames.contents.partial.extend(sorted(lacks))
                 self._use(again.tables)
         if not mending.busy and self._mended is None:
             mending.start(self._options.jobs)

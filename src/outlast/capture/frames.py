@@ -88,6 +88,7 @@ class Contents:
     schema: list[SchemaChange] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     partial: list[TableName] = field(default_factory=list)
+    whole: list[tuple[TableName, Lsn]] = field(default_factory=list)
     changes: int = 0
 
     @property
@@ -105,6 +106,8 @@ class Frames:
         self.size_bytes = 0
         self.doubtful: dict[TableName | None, Lsn] = {}
         """Tables of which something is not known, each from when on; whoever reads them again takes them out."""
+        self.anew: dict[TableName | None, Lsn] = {}
+        """Up to where those are told wrongly: no backup that began before ends the doubt."""
         self.interrupted: frozenset[int] = frozenset()
         """Commits of transactions that a part of is in the vault already, from before a crash."""
         self._numbers = numbers
@@ -249,7 +252,12 @@ class Frames:
         also on a backup of somebody else's that began after the doubt did."""
         for table, since in doubts.items():
             reason = "whose its rows are was read anew"
+            self.anew[table] = max(since, until)
             self.contents.gaps.append(Gap(since, reason, table, None, None, max(since, until)))
+
+    def mended(self, table: TableName | None) -> None:
+        del self.doubtful[table]
+        self.anew.pop(table, None)
 
     @property
     def position(self) -> Lsn:

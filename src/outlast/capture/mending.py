@@ -48,8 +48,12 @@ class Again:
 
     session: Session
     tables: Tables
-    only: frozenset[TableName] | None
+    doubts: dict[TableName | None, Lsn]  # what is read again; None: all
     until: Lsn  # the snapshot saw nothing that is later
+
+    @property
+    def only(self) -> frozenset[TableName] | None:
+        return None if None in self.doubts else frozenset(table for table in self.doubts if table is not None)
 
     def seed(self, map_: RouteMap, numbers: Numbering, spool_directory: Path) -> None:
         seed(self.session, self.tables, map_, numbers, spool_directory, self.only)
@@ -81,13 +85,13 @@ class Mending:
 
     @contextmanager
     def look_again(self, place: Place, names: Names, doubts: Doubts) -> Iterator[Again]:
-        """Another look for the tables in doubt; None among them: for all."""
-        only = frozenset(table for table in doubts if table is not None)
+        """Another look for the tables in doubt, to which the caller may add."""
         with open_snapshot(place.database.target, "follow") as snapshot:
             tables = look(snapshot.session, place.database.settings, names)
-            yield Again(snapshot.session, tables, None if None in doubts else only, snapshot.moment.high)
+            again = Again(snapshot.session, tables, dict(doubts), snapshot.moment.high)
+            yield again
         low = snapshot.moment.low
-        self._seeded |= {table: max(low, since) for table, since in doubts.items()}
+        self._seeded |= {table: max(low, since) for table, since in again.doubts.items()}
 
     def start(self, jobs: int) -> None:
         """Begin a backup that reads again whatever changed."""

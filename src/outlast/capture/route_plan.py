@@ -6,7 +6,7 @@ the server but not the same text (numeric, char(n), citext …) are brought to o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
@@ -60,6 +60,42 @@ class RoutePlan:
     tables: Mapping[TableName, TablePlan]
     edges: Edges
     ignored: frozenset[TableName] = frozenset()
+
+    def ways(self) -> dict[str, str]:
+        """In words, by table, the way by which its rows find their tenant, through all tables between, and by which
+        columns they are pointed at: where two looks give the same words, what the map has by the one holds for the
+        other as well."""
+        return {str(name): " ".join([*self._pointed_at(name), *self._steps(name)]) for name in self.tables}
+
+    def _pointed_at(self, name: TableName) -> Iterator[str]:
+        for referenced in self.tables[name].referenced:
+            yield f"has {', '.join(referenced.columns)}"
+
+    def _steps(self, name: TableName) -> Iterator[str]:
+        seen = set[TableName]()
+        while name not in seen:
+            seen.add(name)
+            plan = self.tables.get(name)
+            if plan is None or plan.pointer is None:
+                yield "unknown" if plan is None else f"by {plan.tenant_column}"
+                return
+            to = plan.pointer
+            yield f"through {', '.join(to.columns)} to {to.to} ({', '.join(to.referenced.columns)})"
+            name = to.to
+
+    def reach(self, name: TableName) -> set[TableName]:
+        """The tables whose rows find their tenant through this one."""
+        found = set[TableName]()
+        for one in self.tables:
+            seen, at = {one}, one
+            while (plan := self.tables.get(at)) is not None and plan.pointer is not None:
+                at = plan.pointer.to
+                if at == name:
+                    found.add(one)
+                if at in seen:
+                    break
+                seen.add(at)
+        return found
 
 
 def plan_routes(catalog: Catalog) -> RoutePlan:

@@ -23,6 +23,8 @@ from outlast.sources.postgres.schema_events import Shapes, read_shapes
 from outlast.sources.postgres.session import Session
 from outlast.sources.postgres.tenants import read_tenants
 
+PARTIAL = ", in part"
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
@@ -37,6 +39,13 @@ class Tables:
     """Roots of which a part is not published whole: the log lacks their updates and deletes, or more."""
     by_root: frozenset[TableName]
     """Roots that are published whole by their own name: every leaf to come is published with them."""
+
+    def ways(self) -> dict[str, str]:
+        """RoutePlan.ways, and whether all of a table's changes are published."""
+        return {
+            name: way + PARTIAL if TableName.parse(name) in self.partial else way
+            for name, way in self.plan.ways().items()
+        }
 
     def root_of(self, member: Member) -> TableName:
         root = self.facts.root(member.root_oid)

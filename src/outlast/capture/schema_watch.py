@@ -7,13 +7,13 @@ outlast.toml says whose they are, and are named loudly if it does not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from outlast.capture.epoch import SHAPES
+from outlast.capture.epoch import SHAPES, WAYS
 from outlast.capture.frames import Frames
 from outlast.capture.route_map import RouteMap
-from outlast.capture.routes import Tables
+from outlast.capture.routes import PARTIAL, Tables
 from outlast.capture.ways import owner_columns
 from outlast.core.change import Relation
 from outlast.core.moment import Lsn
@@ -50,28 +50,66 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    tables: Tables
+    position: Lsn
+    noticed: Lsn
+    heard: int
+
+
 class SchemaWatch:
-    """Holds how the tables looked at the stream's position. `urgent`: something was found that should be told soon."""
+    """Holds how the tables looked at the stream's position, and by which ways rows were routed up to there. `urgent`:
+    something was found that should be told soon."""
 
     def __init__(self, map_: RouteMap, tables: Tables, frames: Frames, position: Lsn) -> None:
         self.urgent = False
-        self._blind = _is_blind(tables)
-        looked = map_.note(LOOKED)
+        self._heard = 0  # messages of the event triggers
+        self._look: _Look | None = None  # one that the stream has not come past
+        looked, triggers = map_.note(LOOKED), tables.facts.events.written
         self._looked = Lsn.parse(str(looked["at"])) if looked else position
+        self._triggers = str(looked["triggers"]) if looked else triggers
+        # Where they are not those of then, nobody told what was changed before they were made.
+        self._blind = _is_blind(tables) or self._triggers != triggers
         self._frames = frames
         self._tables = tables
         noted = map_.note(SHAPES)
         self._noted = noted["tables"].encode() if noted else b""
         self._shapes = Shapes.from_bytes(self._noted) if noted else tables.shapes
+        self._ways: Mapping[str, str] = map_.note(WAYS)
+        self._ever = {TableName.parse(name) for name in self._ways}  # what the log has, under whatever name since
 
-    def notes(self) -> dict[str, dict[str, str]]:
+    def notes(self) -> dict[str, Mapping[str, str]]:
         """What is kept with the checkpoint, where it is not there yet."""
         shapes = self._shapes.to_bytes()
-        looked = {LOOKED: {"at": str(self._looked)}}
-        if shapes == self._noted:
-            return looked
-        self._noted = shapes
-        return {SHAPES: {"tables": shapes.decode()}, **looked}
+        looked = {"at": str(self._looked), "triggers": self._triggers}
+        kept: dict[str, Mapping[str, str]] = {LOOKED: looked, WAYS: self._ways}
+        if shapes != self._noted:
+            self._noted = shapes
+            kept[SHAPES] = {"tables": shapes.decode()}
+        return kept
+
+    def other_ways(self, tables: Tables, since: Lsn, noticed: Lsn) -> dict[TableName | None, Lsn]:
+        """A look was taken at `noticed`. Doubt the tables whose rows it routes otherwise than they were routed until
+        now, `since` at the earliest; one that is new is told of by the stream, in its place. Returns the doubts."""
+        before, self._ways = self._ways, tables.ways()
+        self._ever |= tables.plan.tables.keys()
+        there = {str(tables.shapes.known[oid].name) for oid in self._shapes.known if oid in tables.shapes.known}
+        since = min(since, self._looked) if self._blind else since
+        doubts: dict[TableName | None, Lsn] = {}
+        for text in sorted(before.keys() | self._ways.keys()):
+            name, then, now = TableName.parse(text), before.get(text, ""), self._ways.get(text, "")
+            if then == now:
+                continue
+            if then or text in there:
+                self.urgent = True
+                self._frames.doubt_between(name, "whose its rows are is told otherwise", since, noticed)
+                doubts[name] = noticed
+            if then.endswith(PARTIAL):
+                self._frames.contents.whole.append((name, noticed))
+            if now.endswith(PARTIAL):
+                self._frames.contents.partial.append(name)
+        return doubts
 
     def use(self, tables: Tables, only: Collection[TableName] | None) -> None:
         """Another look was taken, for some tables that are in doubt (None: for all). Of the others the stream still
@@ -88,6 +126,7 @@ class SchemaWatch:
         """A message of the event triggers, in its transaction. Returns what it changed."""
         if message.prefix != PREFIX:
             return []
+        self._heard += 1
         event = parse(message.content)
         before = self._shapes.known.get(event.oid)
         changes = self._shapes.apply(event)
@@ -124,22 +163,37 @@ class SchemaWatch:
         `position` is how far the stream had come before the look, `noticed` how far the server had written after it:
         what is found happened between the `position` of the look before and there.
         """
-        self._blind = _is_blind(tables)
-        dropped = self._compare(tables, noticed) if self._blind else []
-        self._looked = position
+        blind, self._blind = self._blind, _is_blind(tables)
+        self._look = _Look(tables, position, noticed, self._heard)
+        return self.passed(noticed) if blind or self._blind else []
+
+    def passed(self, position: Lsn) -> list[TableName]:
+        """The stream has come to `position`. Once it is past a look, and has told of no change meanwhile, the tables
+        are as that look found them; or something was done while no event trigger told (disabled, or made anew since).
+        """
+        look = self._look
+        if look is None or position < look.noticed:
+            return []
+        self._look = None
+        if look.heard != self._heard:
+            return []  # of before the look, or of after it: the next one decides
+        dropped = self._compare(look.tables, look.noticed)
+        self._looked, self._triggers = look.position, look.tables.facts.events.written
         return dropped
 
     def _compare(self, tables: Tables, noticed: Lsn) -> list[TableName]:
         known, now = self._shapes.known, tables.shapes.known
         for oid, shape in now.items():
-            if oid in known and known[oid] != shape:
+            if oid in known and known[oid].name != shape.name:
+                self._renamed(known[oid].name, shape.name, noticed)
+            elif oid in known and known[oid] != shape:
                 self._doubt(shape.name, "its definition changed", noticed)
             elif oid not in known:
                 self._doubt(shape.name, _WORDS[ChangeKind.CREATED], noticed)
         dropped = [shape.name for oid, shape in known.items() if oid not in now]
         for name in dropped:
             self._doubt(name, _WORDS[ChangeKind.DROPPED], noticed)
-        for name in sorted(set(tables.partial) - set(self._tables.partial)):
+        for name in sorted(set(tables.partial) - set(self._tables.partial) - self._frames.doubtful.keys()):
             self._doubt(name, _WORDS[ChangeKind.PUBLICATION], noticed)
         self._shapes = tables.shapes
         return dropped
@@ -158,6 +212,10 @@ class SchemaWatch:
             return
         if change.kind is ChangeKind.PUBLICATION and change.now not in self._tables.facts.publications:
             return  # a publication of somebody else's
+        if change.kind is ChangeKind.RENAMED and change.table is not None and change.former is not None:
+            if change.root is None:  # a leaf is known by its number
+                self._renamed(TableName.parse(change.former), change.table)
+            return
         if change.kind is ChangeKind.ATTACHED and change.known and change.table is not None:
             self._tables.leaves.attach(change.leaf, change.table)  # made empty: its rows come in the stream
             if change.table in self._tables.by_root or change.table in self._tables.partial:
@@ -166,16 +224,23 @@ class SchemaWatch:
             change = replace(change, kind=ChangeKind.PUBLICATION)
         self._doubt(change.root or self._root(change.table), _WORDS[change.kind])
 
+    def _renamed(self, former: TableName, now: TableName, noticed: Lsn | None = None) -> None:
+        """What is told of it under its new name is not what the log has under the old one; nor are the ways of those
+        that hang on it."""
+        if former in self._ever or now in self._ever:
+            for name in (former, now, *sorted(self._tables.plan.reach(former) | self._tables.plan.reach(now))):
+                self._doubt(name, _WORDS[ChangeKind.RENAMED], noticed)
+
     def _root(self, table: TableName | None) -> TableName | None:
         """The root of what may be a leaf: what is published of that is told by its own name."""
         member = next((one for one in self._tables.facts.members if one.name == table), None)
         return table if member is None else self._tables.root_of(member)
 
     def _doubt(self, table: TableName | None, reason: str, noticed: Lsn | None = None) -> None:
-        followed = table is None or table in self._tables.plan.tables
-        if followed or reason == _WORDS[ChangeKind.CREATED]:
+        followed = table is None or table in self._ever
+        if followed or reason in (_WORDS[ChangeKind.CREATED], _WORDS[ChangeKind.RENAMED]):
             self.urgent = True
-            if self._blind:
+            if self._blind or noticed is not None:
                 self._frames.doubt_between(table, reason, self._looked, noticed or self._frames.position)
             else:
                 self._frames.doubt(table, reason)

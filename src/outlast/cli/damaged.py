@@ -13,6 +13,7 @@ from outlast.core.recipe import Mode, Recipe
 
 if TYPE_CHECKING:
     from outlast.core.plan import Plan
+    from outlast.core.table import TableName
     from outlast.restore.damage import DamageReport
     from outlast.restore.history import At
     from outlast.restore.reversal import Reversal
@@ -52,11 +53,17 @@ def cannot_tell(found: DamageReport) -> Refused | None:
 
 
 def damage_of(
-    invocation: Invocation, source: str, since: str, until: str | None, transactions: Sequence[int]
+    invocation: Invocation,
+    source: str,
+    since: str,
+    until: str | None,
+    transactions: Sequence[int],
+    *,
+    excluded: frozenset[TableName] = frozenset(),
 ) -> DamageReport:
     """What was damaged since, by anybody or by these transactions."""
-    end = None if until is None else invocation.moment(source, until)
-    return _report(invocation, source, invocation.moment(source, since), end, transactions)
+    end = None if until is None else invocation.moment(source, until, excluded=excluded)
+    return _report(invocation, source, invocation.moment(source, since, excluded=excluded), end, transactions)
 
 
 def _report(
@@ -103,6 +110,9 @@ def damage_to(invocation: Invocation, plan: Plan) -> Callable[[TenantEntry], Rev
     recipe, vault, source, spool = plan.recipe, invocation.vault, plan.source, invocation.config.key_dir
     assert recipe.damage_since is not None
     assert recipe.damage_until is not None
-    since, until = (resolve(vault, source, text, spool) for text in (recipe.damage_since, recipe.damage_until))
+    since, until = (
+        resolve(vault, source, text, spool, excluded=recipe.without)
+        for text in (recipe.damage_since, recipe.damage_until)
+    )
     found = _report(invocation, source, since, until, recipe.transactions)
     return lambda entry: damage_reversal(found, entry, whole=bool(recipe.transactions))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import typer
 
     from outlast.config.file import Config
+    from outlast.core.table import TableName
     from outlast.restore.moments import At
     from outlast.sources.postgres.catalog import OwnershipSettings
     from outlast.sources.postgres.following import FollowingSettings
@@ -93,11 +94,11 @@ class Invocation:
 
         return Vault.open(self.store, self.pin, self.identity)
 
-    def moment(self, source: str, text: str) -> At:
+    def moment(self, source: str, text: str, *, excluded: frozenset[TableName] = frozenset()) -> At:
         """What a moment that somebody named comes to; said, where it is not plainly a run."""
         from outlast.restore.moments import resolve
 
-        found = resolve(self.vault, source, text, self.config.key_dir)
+        found = resolve(self.vault, source, text, self.config.key_dir, excluded=excluded)
         if found.position is not None:
             self.output.note(f"{text} is {found.told}.")
         return found

@@ -84,19 +84,23 @@ def _last_line(plan: Plan) -> str:
         rows = count(plan.effect.rows, "row")
         parts = [f"{rows} of {count(done, 'tenant')} {_reached(plan)}"] if done else []
         parts += [f"{count(right, 'tenant')} had nothing to change"] if right else []
-        line = f"Plan {plan.id}: {', '.join(parts) or 'nothing was changed'}."
+        line = f"Plan {plan.id}: {', '.join(parts) or 'nothing was changed'}{_without(plan)}."
         undoable = done and not plan.recipe.without_undo
         return f"{line}\nTo take it back: outlast undo {plan.id}" if undoable else line
     effect = plan.effect
     line = (
         f"Plan {plan.id}: {effect.total(Operation.INSERT):,} to insert, {_changed(effect):,} to change,"
-        f" {effect.total(Operation.HARD_DELETE):,} to delete, {_as_of(plan)}."
+        f" {effect.total(Operation.HARD_DELETE):,} to delete, {_as_of(plan)}{_without(plan)}."
     )
     return f"{line}\nNext: outlast apply {plan.id}" if effect and plan.count(TenantState.PLANNED) else line
 
 
 def _changed(effect: Effect) -> int:
     return effect.total(Operation.UPDATE) + effect.total(Operation.SOFT_DELETE)
+
+
+def _without(plan: Plan) -> str:
+    return f"; as it is stays {', '.join(plan.recipe.excluded)}" if plan.recipe.excluded else ""
 
 
 def _reached(plan: Plan) -> str:

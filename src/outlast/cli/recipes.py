@@ -26,24 +26,33 @@ def recipe_of(
     on_conflict: Sequence[str],
     *,
     delete_newer: bool = False,
+    excluded: Sequence[str] = (),
 ) -> Recipe:
     """Raises UsageError for options that do not go together."""
-    chosen = _tables(tables)
+    chosen, left_out = _tables(tables), _tables(excluded, "--exclude-table")
+    if left_out and (chosen or where):
+        raise UsageError("--exclude-table is all tables but one, --table is that one", hint="Name one or the other.")
     if where and len(chosen) != 1:
         raise UsageError("--where names rows of one table", hint="Write --table TABLE --where KEY.")
     if mode is not Mode.REWIND and (delete_newer or keep):
         option = "--delete-newer" if delete_newer else "--keep"
         raise UsageError(f"{option} goes with --mode rewind", hint="--mode missing changes no row that exists.")
     return Recipe(
-        mode, tuple(str(name) for name in chosen), tuple(where), tuple(keep), delete_newer, _policies(on_conflict)
+        mode,
+        tuple(str(name) for name in chosen),
+        tuple(where),
+        tuple(keep),
+        delete_newer,
+        _policies(on_conflict),
+        excluded=tuple(str(name) for name in left_out),
     )
 
 
-def _tables(names: Sequence[str]) -> list[TableName]:
+def _tables(names: Sequence[str], option: str = "--table") -> list[TableName]:
     try:
         return sorted({TableName.parse(name) for name in names})
     except ValueError as error:
-        raise UsageError(str(error), hint="Write --table schema.table.") from error
+        raise UsageError(str(error), hint=f"Write {option} schema.table.") from error
 
 
 def _policies(texts: Sequence[str]) -> dict[str, Policy]:

@@ -43,6 +43,9 @@ def restore(
     table: Annotated[
         list[str] | None, typer.Option(metavar="TABLE", help="Only this table; may be given several times.")
     ] = None,
+    exclude_table: Annotated[
+        list[str] | None, typer.Option(metavar="TABLE", help="All but this table; may be given several times.")
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY", help="Only the row of --table with this key, and what was deleted along with it."),
@@ -111,20 +114,28 @@ def restore(
     from outlast.restore.history import find_entries
 
     recipe = recipe_of(
-        Mode(mode.value), table or [], where or [], keep or [], on_conflict or [], delete_newer=delete_newer
+        Mode(mode.value),
+        table or [],
+        where or [],
+        keep or [],
+        on_conflict or [],
+        delete_newer=delete_newer,
+        excluded=exclude_table or [],
     )
     recipe = replace(recipe, with_shared=with_shared, without_undo=without_undo)
     check_options(recipe, at, until, damage_since)
     chosen = tuple(transaction or ())
     if damage_since is None and (chosen or prefer):
         raise UsageError(f"{'--transaction' if chosen else '--prefer'} goes with --damage-since")
-    damage = None if damage_since is None else damage_of(invocation, source, damage_since, until, chosen)
+    damage = None
+    if damage_since is not None:
+        damage = damage_of(invocation, source, damage_since, until, chosen, excluded=recipe.without)
     if damage is not None:
         since, end = damage.since.text, str(damage.end)
         recipe = replace(
             recipe, mode=Mode.REVERSE, damage_since=since, damage_until=end, transactions=chosen, prefer=prefer
         )
-    moment = invocation.moment(source, at) if damage is None else damage.since
+    moment = invocation.moment(source, at, excluded=recipe.without) if damage is None else damage.since
     now = datetime.now(UTC)
     plan = Plan(
         new_plan_id(now),

@@ -119,7 +119,8 @@ def entries_of(invocation: Invocation, plan: Plan, names: Sequence[str]) -> list
                 code="nothing-to-undo",
             )
         return found
-    at = resolve(invocation.vault, plan.source, plan.recipe.damage_until or moment_text(plan))
+    moment = plan.recipe.damage_until or moment_text(plan)
+    at = resolve(invocation.vault, plan.source, moment, excluded=plan.recipe.without)
     return find_entries(invocation.vault, plan.source, names, at)
 
 
@@ -170,7 +171,7 @@ def _stored(invocation: Invocation, plan: Plan, ahead: ReadingAhead | None) -> C
     from outlast.restore.history import resolve, restorable
 
     vault = invocation.vault
-    at = resolve(vault, plan.source, moment_text(plan))
+    at = resolve(vault, plan.source, moment_text(plan), excluded=plan.recipe.without)
 
     def read(entry: TenantEntry) -> Past:
         return restorable(vault, plan.source, entry, at)
@@ -218,7 +219,7 @@ def shared_past(invocation: Invocation, plan: Plan) -> Past:
     from outlast.core.tenant import SHARED
     from outlast.restore.history import find_entry, past_at, resolve
 
-    at = resolve(invocation.vault, plan.source, moment_text(plan))
+    at = resolve(invocation.vault, plan.source, moment_text(plan), excluded=plan.recipe.without)
     return past_at(invocation.vault, plan.source, find_entry(invocation.vault, plan.source, SHARED, at), at)
 
 

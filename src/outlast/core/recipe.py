@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Self
 
 from outlast.core.conflict import Policy
+from outlast.core.table import TableName
 
 
 class Mode(StrEnum):
@@ -31,7 +32,8 @@ class Prefer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`tables` and `where` narrow it down; `keep` names columns whose larger value stays (`column` or `table.column`).
+    """`tables`, `excluded` and `where` narrow it down; `keep` names columns (`column` or `table.column`) whose larger
+    value stays.
 
     `on_conflict` gives a policy by constraint, `*` for all others. `undo_of` is the plan that is taken back,
     `damage_since` the moment from which damage is.
@@ -50,9 +52,15 @@ class Recipe:
     damage_until: str | None = None
     transactions: tuple[int, ...] = ()  # of the damage: only these, and all that they did
     without_undo: bool = False  # keep no before-image: the host has no keys to write to the vault
+    excluded: tuple[str, ...] = ()  # --exclude-table
 
     def policy(self, constraint: str) -> Policy:
         return self.on_conflict.get(constraint) or self.on_conflict.get("*", Policy.ABORT)
+
+    @property
+    def without(self) -> frozenset[TableName]:
+        """The tables that it leaves as they are."""
+        return frozenset(TableName.parse(name) for name in self.excluded)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -69,13 +77,15 @@ class Recipe:
             "damage_until": self.damage_until,
             "transactions": list(self.transactions),
             "without_undo": self.without_undo,
+            "excluded": list(self.excluded),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Self:
         tables, where, keep, settled = data["tables"], data["where"], data["keep"], data["on_conflict"]
         prefer, undo_of, since, until = (data[name] for name in ("prefer", "undo_of", "damage_since", "damage_until"))
-        transactions = data["transactions"]
+        transactions, excluded = data["transactions"], data["excluded"]
+        assert isinstance(excluded, list)
         assert isinstance(transactions, list)
         assert isinstance(tables, list)
         assert isinstance(where, list)
@@ -95,4 +105,5 @@ class Recipe:
             None if until is None else str(until),
             tuple(transactions),
             bool(data["without_undo"]),
+            tuple(excluded),
         )

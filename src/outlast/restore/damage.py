@@ -245,8 +245,8 @@ class _Reading:
                     yield str(gap.table), gap.xid or 0
 
     def _unseen(self) -> tuple[TableName, ...]:
-        notable = self._epochs.notable(self._epoch, self._end)
-        return tuple(sorted({table for details in notable for table in details.partial}))
+        partial = [self._epochs.partial(self._epoch, at) for at in (self._begin, self._end)]
+        return tuple(sorted(partial[0] | partial[1]))
 
     def _gaps(self, prefix: str | None) -> Iterator[str]:
         for details in self._epochs.notable(self._epoch, self._end):

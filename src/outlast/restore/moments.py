@@ -16,6 +16,7 @@ from pathlib import Path
 from outlast.capture.spool import Spool
 from outlast.core.errors import NotFoundError, UsageError
 from outlast.core.moment import Lsn, Moment, parse_moment
+from outlast.core.table import TableName
 from outlast.vault.epochs import Base, Epoch
 from outlast.vault.reader import Vault
 from outlast.vault.run import RunRecord
@@ -49,13 +50,21 @@ class At:
         return {"at": self.text, "resolved": self.told}
 
 
-def resolve(vault: Vault, source: str, text: str = "latest", spool_directory: Path | None = None) -> At:
+def resolve(
+    vault: Vault,
+    source: str,
+    text: str = "latest",
+    spool_directory: Path | None = None,
+    *,
+    excluded: frozenset[TableName] = frozenset(),
+) -> At:
     """What a moment comes to. Raises NotFoundError before the first backup, UsageError where the text is no moment.
 
-    What must be spooled while states are read goes under `spool_directory`, encrypted and without a name.
+    What must be spooled while states are read goes under `spool_directory`, encrypted and without a name. `excluded`
+    are tables that no state is to have.
     """
     directory = spool_directory or Path(tempfile.gettempdir())
-    timeline = Timeline(vault, source, lambda: Spool(directory).closing_itself())
+    timeline = Timeline(vault, source, lambda: Spool(directory).closing_itself(), excluded)
     return _Resolver(vault, source, timeline).resolve(text.strip())
 
 

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Self, TypeVar
 
 from outlast.core.effect import Effect
-from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError
+from outlast.core.errors import NotFoundError, OutlastError, Refused, TransientError, UsageError
 from outlast.core.plan import Plan, TenantPlan, TenantState, shape_hash
 from outlast.core.recipe import Recipe
 from outlast.core.table import TableName
@@ -90,6 +90,9 @@ class Restorer:
         catalog = self.read_catalog(reader)
         chosen = frozenset(TableName.parse(name) for name in self.recipe.tables) or None
         _check_chosen(chosen, catalog)
+        if self.recipe.excluded:
+            chosen = frozenset(table.name for table in catalog.owned) - self.recipe.without
+            _check_excluded(self.recipe.without, catalog)
         if self.recipe.where:
             chosen = None  # what hangs on the chosen rows may be in any table
         owned = [table for table in catalog.owned if chosen is None or table.name in chosen]
@@ -214,3 +217,14 @@ def _check_chosen(chosen: frozenset[TableName] | None, catalog: Catalog) -> None
             f"cannot restore table {name}: it {what}",
             hint=f"Tables that tenants own: {', '.join(str(one) for one in sorted(owned)[:20])}.",
         )
+
+
+def _check_excluded(excluded: frozenset[TableName], catalog: Catalog) -> None:
+    """Rows whose tenant is found through an excluded table: whose they were is known as little as it is."""
+    for table in sorted(catalog.owned, key=lambda table: table.name):
+        through = sorted(excluded & {step.to for step in table.ownership.path})
+        if through and table.name not in excluded:
+            raise UsageError(
+                f"cannot leave out {through[0]} alone: rows of {table.name} find their tenant through it",
+                hint=f"Leave both out: add --exclude-table {table.name}",
+            )

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from outlast.core.errors import CorruptionError, NotFoundError
 from outlast.core.moment import Lsn
+from outlast.core.table import TableName
 from outlast.vault.log import LogReader
 from outlast.vault.reader import Vault
 from outlast.vault.run import RunRecord
@@ -122,11 +123,15 @@ class Epoch:
 
 
 class Epochs:
-    """All epochs of a source's log, oldest first, and the runs that are their bases."""
+    """All epochs of a source's log, oldest first, and the runs that are their bases.
 
-    def __init__(self, vault: Vault, source: str) -> None:
+    `excluded` are tables that nobody asks for: what the log missed of them alone is no gap.
+    """
+
+    def __init__(self, vault: Vault, source: str, excluded: frozenset[TableName] = frozenset()) -> None:
         self.vault = vault
         self.source = source
+        self.excluded = excluded
         self.reader = LogReader(vault.store, vault.pin.signers)
         self._details: dict[int, SegmentDetails] = {}
         self._bases: dict[tuple[int, int], Base | None] = {}
@@ -164,6 +169,14 @@ class Epochs:
         for header in epoch.headers:
             if header.notable and (until is None or header.start <= until):
                 yield self.details(header)
+
+    def partial(self, epoch: Epoch, until: Lsn) -> frozenset[TableName]:
+        """The tables whose updates and deletes the log lacks at a position."""
+        found = set[TableName]()
+        for details in self.notable(epoch, until):
+            found.update(details.partial)
+            found.difference_update(table for table, since in details.whole if since <= until)
+        return frozenset(found)
 
     # Bases
 
@@ -226,6 +239,7 @@ class Epochs:
             for gap in self.details(header).gaps
             if gap.since <= until
             and not base.has_gap(gap)
+            and gap.table not in self.excluded
             and (prefix is None or gap.prefixes is None or prefix in gap.prefixes)
         ]
         return min(found, key=lambda gap: gap.since, default=None)

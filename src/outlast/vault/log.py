@@ -163,7 +163,7 @@ class SegmentWriter:
             xid_max=max(xids, default=0),
             frames=frames,
             details=details,
-            notable=bool(draft.details.tenants or draft.details.schema or draft.details.gaps or draft.details.partial),
+            notable=draft.details.notable,
             mark=draft.mark,
             parts=tuple((one.commit.value, one.part, one.last) for one in transactions if one.part or not one.last),
             folded=draft.folded,

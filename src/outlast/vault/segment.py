@@ -268,6 +268,12 @@ class SegmentDetails:
     partial: tuple[TableName, ...] = ()  # published for inserts alone: their updates and deletes are not in the log
     sequences: Mapping[str, int] = field(default_factory=dict)
     alarms: tuple[str, ...] = ()
+    whole: tuple[tuple[TableName, Lsn], ...] = ()  # published in full again, from a position on
+
+    @property
+    def notable(self) -> bool:
+        """Whether it says more than which transactions there were."""
+        return bool(self.tenants or self.schema or self.gaps or self.partial or self.whole)
 
     def to_bytes(self) -> bytes:
         data = {
@@ -279,6 +285,7 @@ class SegmentDetails:
             "partial": [str(table) for table in self.partial],
             "sequences": dict(self.sequences),
             "alarms": list(self.alarms),
+            "whole": [[str(table), position.value] for table, position in self.whole],
         }
         return json.dumps(data, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
@@ -294,6 +301,7 @@ class SegmentDetails:
                 tuple(map(TableName.parse, fields["partial"])),
                 fields["sequences"],
                 tuple(fields["alarms"]),
+                tuple((TableName.parse(table), Lsn(position)) for table, position in fields["whole"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptionError(f"the details of {what} cannot be read", code="segment") from error

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from outlast.core.change import OP_MOVE_OUT
-from outlast.core.entries import Begin, Entry, Move, read_entries
+from outlast.core.entries import Begin, Entry, LoggedChange, Move, read_entries
 from outlast.core.errors import CorruptionError, NotFoundError, Refused
 from outlast.core.moment import Lsn
 from outlast.core.table import TableName
@@ -44,12 +44,22 @@ class State:
 
 
 class Timeline:
-    """Reads states out of a vault, several at once if need be. `make_spool` is called for each."""
+    """Reads states out of a vault, several at once if need be. `make_spool` is called for each.
 
-    def __init__(self, vault: Vault, source: str, make_spool: Callable[[], Spooling]) -> None:
+    States are without the tables that are `excluded`, and known exactly whatever the log missed of those.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        source: str,
+        make_spool: Callable[[], Spooling],
+        excluded: frozenset[TableName] = frozenset(),
+    ) -> None:
         self.vault = vault
         self.source = source
-        self.epochs = Epochs(vault, source)
+        self.epochs = Epochs(vault, source, excluded)
+        self.excluded = excluded
         self._make_spool = make_spool
         self.passes_erased = False
         """Whether entries that were sealed to a key which was destroyed since are passed over, and no error."""
@@ -119,8 +129,8 @@ class Timeline:
                 replay.record = record if recorded else _unheard
                 replay.run(_wanted(self.entries_of(entry, epoch, header), base, until, also_had=recorded))
         tables = replay.finish(until)
-        partial = {name for details in self.epochs.notable(epoch, until) for name in details.partial}
-        return State(base, manifest, tables, shelf, tuple(sorted(partial & tables.keys())))
+        partial = self.epochs.partial(epoch, until) & tables.keys()
+        return State(base, manifest, tables, shelf, tuple(sorted(partial)))
 
     def _replay(
         self,
@@ -148,7 +158,7 @@ class Timeline:
             for change in details.schema
             if change.end <= until and not base.has(change.xid, change.end)
         ]
-        tables = {name: TableState.stored(table) for name, table in stored.items()}
+        tables = {name: TableState.stored(table) for name, table in stored.items() if name not in self.excluded}
         replay = Replay(tables, shelf, schema, moves.fetch, has=lambda begin: base.has(begin.xid, begin.end))
         return replay, manifest, shelf
 
@@ -184,7 +194,7 @@ class Timeline:
                 if isinstance(one, Begin):
                     restarted = epoch.valid_from.get(one.commit.value, 0) > header.segment
                     wanted = not restarted and one.end > header.start
-                if wanted:
+                if wanted and not (isinstance(one, (LoggedChange, Move)) and one.table.name in self.excluded):
                     yield one
 
     def _stored_entries(self, entry: TenantEntry, header: SegmentHeader) -> Iterator[tuple[bytes, str]]:
@@ -239,10 +249,11 @@ class Timeline:
             nearest.append(f"after it --at run:{after.record.run}, and every later one")
         else:
             nearest.append("after it none yet: make a backup")
+        others = f" All but that table, at this very moment: restore --exclude-table {gap.table}" if gap.table else ""
         return Refused(
             f"the moment {until} is not known exactly: the log does not have all changes{where} since {gap.since} "
             f"({gap.reason})",
-            hint=f"The nearest exact moments: {'; '.join(nearest)}.",
+            hint=f"The nearest exact moments: {'; '.join(nearest)}.{others}",
             code="inexact",
         )
 

@@ -169,6 +169,7 @@ class EventFacts:
     functions: Mapping[str, str]  # name: its text
     has_more: bool
     triggers: Mapping[str, tuple[str, str]]  # name: (evtenabled, tags by commas)
+    written: str  # which they are, and who wrote them last: others did not tell what these tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,7 @@ def read_publications(connection: Session, names: Names) -> Iterable[Publication
 
 def _events(connection: Session) -> EventFacts:
     row = _ask(connection, "following_events", {})[0]
-    oid, owner, may_use, trusted, comment, functions, sources, more, triggers, enabled, tags = row
+    oid, owner, may_use, trusted, comment, functions, sources, more, triggers, enabled, tags, written = row
     return EventFacts(
         oid or 0,
         owner or "",
@@ -272,6 +273,7 @@ def _events(connection: Session) -> EventFacts:
         dict(zip(functions or (), sources or (), strict=True)),
         bool(more),
         {name: (state, tag or "") for name, state, tag in zip(triggers, enabled, tags, strict=True)},
+        " ".join(written),
     )
 
 

@@ -1,5 +1,6 @@
 -- name: following_events
--- purpose: the schema `outlast`, who owns it and what else lies in it, and our event triggers with their functions' text.
+-- purpose: the schema `outlast`, who owns it and what else lies in it, and our event triggers with their functions' text
+-- and which transaction wrote each: one that was disabled meanwhile is another one.
 SELECT n.oid::bigint,
        pg_catalog.pg_get_userbyid(n.nspowner),
        pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
@@ -14,6 +15,8 @@ SELECT n.oid::bigint,
        ARRAY (SELECT e.evtenabled::text FROM pg_catalog.pg_event_trigger AS e
                WHERE e.evtname LIKE 'outlast\_%%' ORDER BY e.evtname::text),
        ARRAY (SELECT pg_catalog.array_to_string(e.evttags, ',') FROM pg_catalog.pg_event_trigger AS e
+               WHERE e.evtname LIKE 'outlast\_%%' ORDER BY e.evtname::text),
+       ARRAY (SELECT e.oid::text || '.' || e.xmin::text FROM pg_catalog.pg_event_trigger AS e
                WHERE e.evtname LIKE 'outlast\_%%' ORDER BY e.evtname::text)
   FROM pg_catalog.pg_database AS d
   LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = 'outlast'
